@@ -33,15 +33,16 @@ for build in "$@"; do
         echo "$t"
         one "$t" "$t"
     done
-    if [ -f tests/cli.sh ]; then
-        echo "tests/cli.sh $build"
-        sh tests/cli.sh "$build/backflow" >"$log" 2>&1
+    for t in tests/cli/*.sh; do
+        [ "$t" = tests/cli/lib.sh ] && continue
+        echo "$t $build"
+        sh "$t" "$build/backflow" >"$log" 2>&1
         status=$?
         grep -E '^(not ok|skip)' "$log"
         passed=$((passed + $(grep -c '^ok' "$log")))
         failed=$((failed + $(grep -c '^not ok' "$log")))
-        [ $status != 0 ] && ! grep -q '^not ok' "$log" && note "tests/cli.sh $build" 1
-    fi
+        [ $status != 0 ] && ! grep -q '^not ok' "$log" && note "$t $build" 1
+    done
 done
 for e in "$1"/examples/*; do
     case $e in *.o | *.d) continue ;; esac
