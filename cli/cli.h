@@ -30,12 +30,18 @@ typedef struct cli_command {
 
 int cmd_trace(const cli_command *self, int argc, char **argv);
 int cmd_heatmap(const cli_command *self, int argc, char **argv);
+int cmd_diff(const cli_command *self, int argc, char **argv);
 int cmd_graph(const cli_command *self, int argc, char **argv);
 int cmd_report(const cli_command *self, int argc, char **argv);
 int cmd_find(const cli_command *self, int argc, char **argv);
 int cmd_info(const cli_command *self, int argc, char **argv);
 int cmd_tokenize(const cli_command *self, int argc, char **argv);
 int cmd_trust(const cli_command *self, int argc, char **argv);
+int cmd_train(const cli_command *self, int argc, char **argv);
+int cmd_verify(const cli_command *self, int argc, char **argv);
+int cmd_profile(const cli_command *self, int argc, char **argv);
+int cmd_figure(const cli_command *self, int argc, char **argv);
+int cmd_redo(const cli_command *self, int argc, char **argv);
 
 /* Reads a value into target; value is borrowed and lives as long as argv. */
 typedef bf_code cli_parse(void *target, const char *value, bf_error *err);
@@ -47,6 +53,13 @@ typedef struct {
     const char *value; /* what help calls it: "N" */
     const char *help;
 } cli_option;
+
+/* The parser of an option that may be given again: adds each value. Target: */
+typedef struct {
+    cli_parse *add;
+    void *target;
+} cli_again;
+cli_parse cli_parse_again;
 
 enum { CLI_MAX_OPTIONS = 32 };
 
@@ -64,6 +77,14 @@ int cli_read(const cli_command *self, const cli_syntax *syntax, int argc, char *
 /* The same with a second positional argument after the first. */
 int cli_read_two(const cli_command *self, const cli_syntax *syntax, const char *positional,
                  const char **value, int argc, char **argv);
+/* All positional arguments after the first. */
+typedef struct {
+    const char **item; /* [argc] the caller's */
+    size_t n;
+} cli_list;
+/* The same with any number of positional arguments after the first. */
+int cli_read_list(const cli_command *self, const cli_syntax *syntax, cli_list *list, int argc,
+                  char **argv);
 /* One line of misuse, "backflow: trace: ...", and the exit code 2. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
@@ -81,7 +102,15 @@ cli_parse cli_parse_bytes;     /* size_t, > 0: 4096, 512M, 1.5G, 4GiB; units are
 cli_parse cli_parse_sites;     /* unsigned, bits of names with commas between */
 cli_parse cli_parse_scores;    /* unsigned, the same */
 cli_parse cli_parse_precision; /* bf_precision */
-cli_parse cli_parse_target;    /* bf_target: loss, logit[:A], logprob[:A], logit-diff:A,B, entropy */
+cli_parse cli_parse_detach;    /* bf_detach */
+cli_parse cli_parse_target;    /* cli_target: loss, logit[:A], logprob[:A], logit-diff:A,B, entropy,
+                                  kl[-text]:RECORD */
+
+/* What --target says; the reference's path, whose record is not open yet, or NULL. */
+typedef struct {
+    bf_target what;
+    const char *reference;
+} cli_target;
 
 /* "3,10:20" (10 to 19), "5:" (to the end), ":4" below limit -> ascending, each once.
  * what  "loss" or "layer", for messages.  out: free().  BF_EARG, BF_ENOMEM. */
@@ -159,20 +188,22 @@ void cli_folder_end(cli_folder *folder);
 /* What trace and report have in common. Zero-initialise. */
 typedef struct {
     const char *text, *file, *tokens; /* one of them */
-    const char *losses, *layers;
+    const char *losses, *layers, *masked;
+    bf_detach detach;
     unsigned sites, scores;
     bf_precision precision;
-    bf_target target;
+    cli_target target;
     size_t memory, threads, blocks, probes;
     double tolerance;
-    bool sum, no_fold, check, no_attn, dry_run, quiet, json;
+    bool sum, no_fold, check, no_attn, logprobs, dry_run, quiet, json;
     bool base_layer; /* record layer 0 whatever layers says */
     /* from here on: made by cli_run_open */
     bf_model *model;
+    bf_record *reference; /* of the target, or NULL */
     bf_query query;
     bf_plan plan;
     int64_t *ids;
-    size_t *loss, *layer;
+    size_t *loss, *layer, *hidden;
 } cli_run;
 
 /* The bytes of --text or of --file. out: bf_buf_free, also after a failure.  BF_EIO, BF_EARG empty,

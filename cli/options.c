@@ -52,6 +52,12 @@ static int print_help(const cli_command *self, const cli_syntax *syntax)
 
 /* ---- reading */
 
+bf_code cli_parse_again(void *target, const char *value, bf_error *err)
+{
+    const cli_again *again = target;
+    return again->add(again->target, value, err);
+}
+
 /* The option that arg names and where its attached value starts (NULL: none), or NULL. */
 static const cli_option *find_option(const cli_syntax *syntax, const char *arg,
                                      const char **attached)
@@ -115,9 +121,10 @@ static int take_positional(const cli_command *self, const cli_syntax *syntax, co
     return CLI_GO;
 }
 
-/* second: NULL, or a syntax of which only the positional counts, for the argument after the first. */
+/* second: NULL, or a syntax of which only the positional counts, for the argument after the first.
+ * list: NULL, or where all positionals after the first go. */
 static int read_arguments(const cli_command *self, const cli_syntax *syntax, const cli_syntax *second,
-                          int argc, char **argv)
+                          cli_list *list, int argc, char **argv)
 {
     bool seen[CLI_MAX_OPTIONS] = {false}, ended = false;
     int rc = CLI_GO;
@@ -125,6 +132,8 @@ static int read_arguments(const cli_command *self, const cli_syntax *syntax, con
         const char *arg = argv[k], *attached;
         if (!ended && strcmp(arg, "--") == 0) {
             ended = true;
+        } else if ((ended || !is_option(arg)) && list && *syntax->value && *arg) {
+            list->item[list->n++] = arg;
         } else if (ended || !is_option(arg)) {
             rc = take_positional(self, second && *syntax->value ? second : syntax, arg);
         } else if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
@@ -135,8 +144,9 @@ static int read_arguments(const cli_command *self, const cli_syntax *syntax, con
                 return cli_misuse(self, "unknown option \"%s\" (backflow %s --help)", arg,
                                   self->name);
             bool *again = &seen[o - syntax->options];
-            rc = *again ? cli_misuse(self, "%s%s is given twice", dashes(o), o->name)
-                        : take_option(self, syntax, o, attached, &k, argc, argv);
+            rc = *again && o->parse != cli_parse_again
+                     ? cli_misuse(self, "%s%s is given twice", dashes(o), o->name)
+                     : take_option(self, syntax, o, attached, &k, argc, argv);
             *again = true;
         }
     }
@@ -148,12 +158,18 @@ static int read_arguments(const cli_command *self, const cli_syntax *syntax, con
 
 int cli_read(const cli_command *self, const cli_syntax *syntax, int argc, char **argv)
 {
-    return read_arguments(self, syntax, NULL, argc, argv);
+    return read_arguments(self, syntax, NULL, NULL, argc, argv);
+}
+
+int cli_read_list(const cli_command *self, const cli_syntax *syntax, cli_list *list, int argc,
+                  char **argv)
+{
+    return read_arguments(self, syntax, NULL, list, argc, argv);
 }
 
 int cli_read_two(const cli_command *self, const cli_syntax *syntax, const char *positional,
                  const char **value, int argc, char **argv)
 {
     const cli_syntax second = {NULL, 0, positional, value, NULL};
-    return read_arguments(self, syntax, &second, argc, argv);
+    return read_arguments(self, syntax, &second, NULL, argc, argv);
 }

@@ -33,7 +33,19 @@ size_t cli_run_options(cli_option *to, cli_run *run)
         {"target", cli_parse_target, &run->target, "T",
          "walk this back in place of the loss: logit[:A],\n"
          "logprob[:A], logit-diff:A,B, entropy; A, B are\n"
-         "token ids (default A: the token that follows)"},
+         "token ids (default A: the token that follows);\n"
+         "kl:RECORD: the divergence from what that run, made\n"
+         "with --logprobs, predicted at the same position\n"
+         "(kl-text:RECORD: in another text as long)"},
+        {"mask", cli_parse_text, &run->masked, "3,7",
+         "of a bidirectional model: it reads its mask token\n"
+         "at these positions, and the losses are of the\n"
+         "tokens that stand there"},
+        {"detach", cli_parse_detach, &run->detach, "D",
+         "keys and values that pass no gradient: none,\n"
+         "memory (before the query's own segment), myopic (all\n"
+         "but the query's own); losses stay what they are\n"
+         "(default: as config.json says, else none)"},
         {"sum", NULL, &run->sum, NULL,
          "walk the chosen losses, neighbours, as their sum"},
         {"precision", cli_parse_precision, &run->precision, "P",
@@ -57,6 +69,9 @@ size_t cli_run_options(cli_option *to, cli_run *run)
          "default: as many as the machine has;\n"
          "the numbers are the same for any"},
         {"no-attn", NULL, &run->no_attn, NULL, "leave the attention patterns out of the record"},
+        {"logprobs", NULL, &run->logprobs, NULL,
+         "record what is predicted at every position, too:\n"
+         "log p of all tokens, for --target kl"},
         {"dry-run", NULL, &run->dry_run, NULL, "print what it would take, and stop"},
         {"json", NULL, &run->json, NULL, "print tables as JSON"},
         {"quiet", NULL, &run->quiet, NULL, "no plan, progress or summary on standard error"},
@@ -141,12 +156,16 @@ static void add_base_layer(size_t *layer, size_t *n)
 static bf_code choose(cli_run *run, bf_error *err)
 {
     bf_query *q = &run->query;
+    const size_t N = q->n_tokens - !q->masked;
     bf_code rc = BF_OK;
     if (run->losses) {
-        rc = cli_parse_ranges(&run->loss, &q->n_losses, run->losses, q->n_tokens - 1, "loss", err);
+        rc = cli_parse_ranges(&run->loss, &q->n_losses, run->losses, N, "loss", err);
         if (rc)
             return bf_error_prefix(err, rc, "--losses");
         q->losses = run->loss;
+    } else if (q->masked) {
+        q->losses = q->masked;
+        q->n_losses = q->n_masked;
     }
     if (run->layers) {
         rc = cli_parse_ranges(&run->layer, &q->n_layers, run->layers, bf_model_dims(run->model)->L,
@@ -160,6 +179,24 @@ static bf_code choose(cli_run *run, bf_error *err)
     return rc;
 }
 
+/* The record that --target compares with; here, so that messages name it. */
+static bf_code open_reference(cli_run *run, bf_error *err)
+{
+    const char *path = run->target.reference;
+    const bf_query *q = &run->query;
+    const bf_tensor *logprobs;
+    if (!path)
+        return BF_OK;
+    bf_code rc = bf_record_open(&run->reference, path, err);
+    if (rc)
+        return rc;
+    bf_target target = run->target.what;
+    target.reference = run->reference;
+    rc = bf_target_reference(&logprobs, &target, run->ids, q->n_tokens, q->n_tokens - !q->masked,
+                             bf_model_dims(run->model)->V, err);
+    return rc ? bf_error_prefix(err, rc, path) : BF_OK;
+}
+
 static void fill_query(cli_run *run)
 {
     bf_query *q = &run->query;
@@ -169,13 +206,16 @@ static void fill_query(cli_run *run)
     q->precision = run->precision;
     q->memory = run->memory;
     q->threads = run->threads;
-    q->target = run->target;
+    q->target = run->target.what;
+    q->target.reference = run->reference;
+    q->detach = run->detach;
     q->sum = run->sum;
     q->blocks = run->blocks;
     q->probes = run->probes;
     q->tolerance = run->tolerance;
     q->no_fold = run->no_fold;
     q->no_attn = run->no_attn;
+    q->logprobs = run->logprobs;
     q->check = run->check;
     q->stop = cli_stop();
 }
@@ -199,6 +239,14 @@ bf_code cli_run_open(cli_run *run, const char *model, bf_error *err)
                        "%.300s: %zu %s, at least 2 are wanted (one to read, one to predict)",
                        source_name(run), run->query.n_tokens,
                        run->query.n_tokens == 1 ? "token" : "tokens");
+    rc = run->masked ? cli_parse_ranges(&run->hidden, &run->query.n_masked, run->masked,
+                                        run->query.n_tokens, "position", err) : BF_OK;
+    if (rc)
+        return bf_error_prefix(err, rc, "--mask");
+    run->query.masked = run->hidden;
+    rc = open_reference(run, err);
+    if (rc)
+        return rc;
     fill_query(run);
     rc = choose(run, err);
     if (rc)
@@ -209,7 +257,9 @@ bf_code cli_run_open(cli_run *run, const char *model, bf_error *err)
 void cli_run_end(cli_run *run)
 {
     bf_model_free(run->model);
+    bf_record_free(run->reference);
     free(run->ids);
+    free(run->hidden);
     free(run->loss);
     free(run->layer);
 }

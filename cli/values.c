@@ -126,6 +126,18 @@ bf_code cli_parse_precision(void *target, const char *value, bf_error *err)
     return bf_fail(err, BF_EARG, "unknown precision \"%.100s\", wanted f32, f64 or bf16", value);
 }
 
+bf_code cli_parse_detach(void *target, const char *value, bf_error *err)
+{
+    static const char *const names[] = {
+        [BF_DETACH_NONE] = "none", [BF_DETACH_MEMORY] = "memory", [BF_DETACH_MYOPIC] = "myopic"};
+    for (size_t k = BF_DETACH_NONE; k < sizeof names / sizeof *names; k++)
+        if (strcmp(value, names[k]) == 0) {
+            *(bf_detach *)target = (bf_detach)k;
+            return BF_OK;
+        }
+    return bf_fail(err, BF_EARG, "found \"%.100s\", wanted none, memory or myopic", value);
+}
+
 /* The tokens of "A" or "A,B" after the colon: n of them. */
 static bf_code target_tokens(int64_t to[2], size_t n, const char *text, bf_error *err)
 {
@@ -140,6 +152,21 @@ static bf_code target_tokens(int64_t to[2], size_t n, const char *text, bf_error
     return rc;
 }
 
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+static bf_code target_reference(cli_target *to, const char *value, const char *path, bf_error *err)
+{
+    if (!*path)
+        return bf_fail(err, BF_EARG, "\"%s\": a record's path is wanted after the colon", value);
+    *to = (cli_target){.what = {.kind = BF_TARGET_KL, .a = -1, .b = -1,
+                                .other_text = starts(value, "kl-text:")},
+                       .reference = path};
+    return BF_OK;
+}
+
 bf_code cli_parse_target(void *target, const char *value, bf_error *err)
 {
     static const struct {
@@ -151,6 +178,8 @@ bf_code cli_parse_target(void *target, const char *value, bf_error *err)
                  {"entropy", BF_TARGET_ENTROPY, 0, 0}};
     const char *colon = strchr(value, ':');
     const size_t length = colon ? (size_t)(colon - value) : strlen(value);
+    if (starts(value, "kl:") || starts(value, "kl-text:"))
+        return target_reference(target, value, colon + 1, err);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         int64_t ids[2] = {-1, -1};
         if (strlen(kinds[k].name) != length || strncmp(value, kinds[k].name, length) != 0)
@@ -160,11 +189,12 @@ bf_code cli_parse_target(void *target, const char *value, bf_error *err)
                            kinds[k].name, kinds[k].most);
         const bf_code rc = colon ? target_tokens(ids, kinds[k].most, colon + 1, err) : BF_OK;
         if (!rc)
-            *(bf_target *)target = (bf_target){kinds[k].kind, ids[0], ids[1]};
+            *(cli_target *)target =
+                (cli_target){.what = {.kind = kinds[k].kind, .a = ids[0], .b = ids[1]}};
         return rc;
     }
-    return bf_fail(err, BF_EARG, "unknown target \"%.100s\", wanted loss, logit, logprob, logit-diff:A,B "
-                   "or entropy", value);
+    return bf_fail(err, BF_EARG, "unknown target \"%.100s\", wanted loss, logit, logprob, logit-diff:A,B, "
+                   "entropy, kl:RECORD or kl-text:RECORD", value);
 }
 
 /* ---- lists of names */

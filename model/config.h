@@ -7,10 +7,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "backflow/error.h"
 #include "backflow/record.h"
 #include "base/json.h"
+#include "model/mask.h"
 
 typedef enum { BF_NORM_LAYER, BF_NORM_RMS } bf_norm_kind;
 typedef enum { BF_POS_LEARNED, BF_POS_ROTARY } bf_pos_kind;
@@ -33,8 +35,24 @@ typedef struct {
     bool parallel;        /* attention and MLP both read resid_pre */
     bool tied;
     double *attn_scale;   /* [L] factor on q.k, owned by the model (free) */
-    size_t *window;       /* [L] sliding window, 0: full; NULL: all full. owned */
+    bf_mask *mask;        /* [L] which keys a query reads; NULL: all, causally. owned by the model (free) */
+    int64_t mask_token;   /* what stands in the place of a masked token; negative: there is none */
 } bf_config;
+
+/* Layer l's. */
+static inline bf_mask bf_config_mask(const bf_config *c, size_t l)
+{
+    return c->mask ? c->mask[l] : (bf_mask){0};
+}
+
+/* Does some layer read later positions? */
+static inline bool bf_config_bidirectional(const bf_config *c)
+{
+    for (size_t l = 0; l < c->L; l++)
+        if (bf_config_mask(c, l).bidirectional)
+            return true;
+    return false;
+}
 
 /* A weight matrix W [out,in] (y = W x) as it is stored: element (o,c) stands at data[o*ld + c], or at
  * data[c*ld + o] if in_major (GPT-2's Conv1D). data points into a map and may be unaligned. */

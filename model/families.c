@@ -138,10 +138,10 @@ void bf_config_layers(bf_reader *r)
 void bf_config_window(bf_reader *r, size_t l, size_t window)
 {
     bf_config *c = r->config;
-    if (!r->rc && !c->window && !(c->window = calloc(c->L, sizeof *c->window)))
+    if (!r->rc && !c->mask && !(c->mask = calloc(c->L, sizeof *c->mask)))
         bf_reader_fail(r, BF_ENOMEM, "cannot hold %zu windows", c->L);
     if (!r->rc)
-        c->window[l] = window;
+        c->mask[l].window = window;
 }
 
 /* Does name match the pattern, '#' being a number? */
@@ -252,6 +252,7 @@ bf_code bf_family_read(bf_reader *r)
     bf_config *c = r->config;
     snprintf(c->family, sizeof c->family, "%s", r->family->model_type);
     r->family->read(r);
+    bf_config_extras(r);
     if (!r->rc)
         check_rest(r);
     return r->rc;

@@ -169,7 +169,7 @@ void bf_model_free(bf_model *m)
     free(m->weights.layer);
     free(m->config.inv_freq);
     free(m->config.attn_scale);
-    free(m->config.window);
+    free(m->config.mask);
     free(m->folder);
     free(m);
 }

@@ -49,21 +49,37 @@ static bf_code read_tokenizer(bf_tokenizer *t, const bf_json *file, bf_error *er
     return bf_frame_read(&t->frame, bf_json_get(file, "post_processor"), t->size, err);
 }
 
+static bf_code make_tokenizer(bf_tokenizer **out, const bf_json *file, bf_error *err)
+{
+    bf_tokenizer *t = calloc(1, sizeof *t);
+    const bf_code rc =
+        t ? read_tokenizer(t, file, err) : bf_fail(err, BF_ENOMEM, "cannot hold a tokenizer");
+    if (rc)
+        bf_tokenizer_free(t);
+    else
+        *out = t;
+    return rc;
+}
+
+bf_code bf_tokenizer_parse(bf_tokenizer **out, const char *text, size_t len, bf_error *err)
+{
+    bf_json *file = NULL;
+    bf_code rc = bf_json_parse(&file, text, len, err);
+    if (!rc)
+        rc = make_tokenizer(out, file, err);
+    bf_json_free(file);
+    return rc;
+}
+
 bf_code bf_tokenizer_open(bf_tokenizer **out, const char *path, bf_error *err)
 {
     bf_json *file = NULL;
     bf_code rc = bf_json_read(&file, path, largest_file, err);
     if (rc)
         return rc;
-    bf_tokenizer *t = calloc(1, sizeof *t);
-    rc = t ? read_tokenizer(t, file, err) : bf_fail(err, BF_ENOMEM, "cannot hold a tokenizer");
+    rc = make_tokenizer(out, file, err);
     bf_json_free(file);
-    if (rc) {
-        bf_tokenizer_free(t);
-        return bf_error_prefix(err, rc, path);
-    }
-    *out = t;
-    return BF_OK;
+    return rc ? bf_error_prefix(err, rc, path) : BF_OK;
 }
 
 void bf_tokenizer_free(bf_tokenizer *t)

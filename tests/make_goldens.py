@@ -41,7 +41,8 @@ def llama(L, H, G, K, D, F, V, **more):
     return config | more
 
 
-# name: (config, N, how the weights are stored)
+# name: (config, N, how the weights are stored; or, of models with masks of our own: what is under
+# "backflow" in config.json, and how they are traced)
 CASES = {
     "gpt2_one_head": (gpt2(1, 1, 7, 23, n_positions=8), 8, {}),
     "gpt2_odd_heads": (gpt2(2, 3, 15, 29, n_inner=31), 11, {}),
@@ -66,6 +67,22 @@ CASES = {
                          {"old_llama": True}),
     "mistral_window": (llama(3, 4, 2, 6, 20, 29, 23, model_type="mistral", sliding_window=3), 12,
                        {}),
+    "gpt2_sinks": (gpt2(3, 2, 10, 23), 13, {"extras": {"mask": {"window": 3, "sink": 2}}}),
+    "gpt2_myopic": (gpt2(2, 3, 15, 19), 9, {"how": {"detach": "myopic"}}),
+    "gpt2_encoder": (gpt2(2, 2, 14, 23), 11,
+                     {"extras": {"mask": {"bidirectional": True}, "mask_token": 21},
+                      "how": {"masked": [1, 4, 5, 9]}}),
+    "llama_bidirectional": (llama(2, 4, 2, 4, 20, 19, 23), 8,
+                            {"extras": {"mask": {"bidirectional": True}}}),
+    "llama_segments": (llama(3, 4, 2, 4, 20, 19, 23), 14,
+                       {"extras": {"mask": {"segment": 4, "memory": 3}}}),
+    "llama_detached": (llama(3, 2, 1, 6, 10, 17, 19), 14,
+                       {"extras": {"mask": {"segment": 4, "memory": 6, "detach": "memory"}}}),
+    "gpt2_compressive": (gpt2(2, 3, 15, 19), 13,
+                         {"extras": {"mask": {"segment": 4, "compressive": 0.4}}}),
+    "llama_mixed_masks": (llama(3, 4, 2, 4, 12, 17, 19), 15,
+                          {"extras": {"mask": [{"window": 4, "sink": 1}, {},
+                                               {"segment": 5, "memory": 2}]}}),
     "qwen2_biases": (llama(2, 4, 2, 4, 16, 23, 19, model_type="qwen2", tie_word_embeddings=True),
                      9, {}),
 }
@@ -204,7 +221,7 @@ def check_reference(name, ref, config):
     """What must hold whatever the weights: refuse to write a reference that breaks it."""
     for key, t in ref.items():
         assert torch.isfinite(t).all(), f"{name}: {key} is not finite"
-        if key.startswith("flow."):
+        if key.startswith("flow.") and "bidirectional" not in str(config):
             assert t.triu(1).abs().max() == 0, f"{name}: {key} flows to later tokens"
     assert torch.equal(ref["flow.attn_out.grad_norm"], ref["flow.resid_mid.grad_norm"]), name
     assert torch.equal(ref["flow.mlp_out.grad_norm"][-1], ref["flow.resid_final.grad_norm"]), name
@@ -218,14 +235,20 @@ def check_reference(name, ref, config):
 
 def make_case(into, name, seed):
     config, n, storage = CASES[name]
+    storage = dict(storage)
+    extras, how = storage.pop("extras", {}), storage.pop("how", {})
     folder = os.path.join(into, name)
     save_model(make_model(config, seed), folder, **storage)
-    tokens = draw_tokens(config["vocab_size"], n, seed)
-    ref = trace(folder, tokens)
+    if extras:
+        edit_json(os.path.join(folder, "config.json"), lambda c: c.update(backflow=extras))
+    config = config | extras
+    tokens = draw_tokens(config["vocab_size"], n, seed)[: n if "masked" in how else n + 1]
+    ref = trace(folder, tokens, **how)
     check_reference(name, ref, config)
     save_file(ref, os.path.join(folder, "ref.safetensors"),
-              metadata={"maker": "tests/make_goldens.py"})
-    single = largest_errors(trace(folder, tokens, F32), ref)
+              metadata={"maker": "tests/make_goldens.py"} |
+                       ({"detach": how["detach"]} if "detach" in how else {}))
+    single = largest_errors(trace(folder, tokens, F32, **how), ref)
     worst = max(single, key=single.get)
     assert single[worst] < 2e-5, f"{name}: {worst} leaves float32 no margin, draw it again"
     size = sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))

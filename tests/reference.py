@@ -21,21 +21,28 @@ Written as float64 (L layers, H query heads, G key/value heads, N positions):
     W's whole gradient, the part with i = j, the part with i > j, their cosine, and by bands of i - j
 Rows are the losses i, columns the positions j. Nothing here forces zeros for j > i: they are what
 autograd found.
+Models whose config.json has "backflow": {"mask": ..} attend through masked_attention below. With masked
+positions the input there is the mask token, tokens [N] are the true ones, loss_i = -log p(tokens[i]) and
+the rows are those of `masked`; "future" is then all losses but a position's own, lags are |i - j|.
 """
 import argparse
 import contextlib
+import json
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging
 
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
 BANDS = [0, 1, 2, 4, 8, 16, 32]         # first lag i - j of each
+MASKS = []                              # of each layer: keys read, those that pass gradient, the mask
+PATTERNS = {}                           # layer: [1,H,N,N], filled by the next forward
 PER_LAYER = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "q", "k", "v", "z")
 
 
@@ -55,6 +62,65 @@ def all_float64(model):
     finally:
         torch.float32, torch.float, torch.Tensor.float = saved[:3]
         torch.set_default_dtype(saved[3])
+
+
+def layer_mask(mask, detach, n):
+    """reads, passes [n,n], row = query, written from the definition of each kind."""
+    i, j = torch.arange(n)[:, None], torch.arange(n)[None]
+    reads = j <= i
+    if mask.get("bidirectional"):
+        reads = torch.ones(n, n, dtype=torch.bool)
+    if mask.get("window"):
+        reads = reads & ((i - j < mask["window"]) | (j < mask.get("sink", 0)))
+    start = i - i % mask.get("segment", n)
+    if mask.get("segment") and not mask.get("compressive"):
+        reads = reads & (j >= start - mask.get("memory", 0))
+    passes = torch.ones(n, n, dtype=torch.bool)
+    if detach == "myopic":
+        passes = j >= i
+    if (detach or mask.get("detach")) == "memory" and mask.get("segment"):
+        passes = j >= start
+    return reads, passes, mask
+
+
+def read_memory(query, key, value, passes, segment):
+    """What a memory of all earlier segments answers (arXiv:2404.07143), [..,N,K]; and the
+    weights it gave."""
+    soft = lambda x: torch.nn.functional.elu(x) + 1
+    answers, weights = torch.zeros_like(query), query.new_zeros(*query.shape[:-1], query.shape[-2])
+    for b in range(segment, query.shape[-2], segment):
+        for r in range(b, min(b + segment, query.shape[-2])):
+            cut = ~passes[r, :b, None]
+            k = torch.where(cut, key[..., :b, :].detach(), key[..., :b, :])
+            v = torch.where(cut, value[..., :b, :].detach(), value[..., :b, :])
+            q = soft(query[..., r, None, :])
+            matrix, total = soft(k).mT @ v, soft(k).sum(-2, keepdim=True).mT
+            answers[..., r, :] = ((q @ matrix) / (q @ total))[..., 0, :]
+            weights[..., r, :b] = ((q @ soft(k).mT) / (q @ total))[..., 0, :].detach()
+    return answers, weights
+
+
+def masked_attention(module, query, key, value, attention_mask, scaling=None, **unused):
+    reads, passes, mask = MASKS[module.layer_idx]
+    share = mask.get("compressive", 0.0)
+    if share:
+        n = torch.arange(len(reads)) // mask["segment"]
+        reads = reads & (n[:, None] == n[None])
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.where(passes, query @ key.mT, query @ key.detach().mT) * scaling
+    weights = torch.softmax(scores.masked_fill(~reads, -torch.inf), -1)
+    z = (weights * passes) @ value + (weights * ~passes) @ value.detach()
+    if share:
+        answers, given = read_memory(query, key, value, passes, mask["segment"])
+        z, weights = share * answers + (1 - share) * z, share * given + (1 - share) * weights
+    PATTERNS[module.layer_idx] = weights
+    return z.transpose(1, 2).contiguous(), weights
+
+
+AttentionInterface.register("masked", masked_attention)
+AttentionMaskInterface.register("masked", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
 def first_of(module, *names):
@@ -137,9 +203,9 @@ def part_of(gradients, n):
     return own.norm(), future.norm(), (own * future).sum() / product if product > 0 else 0.0, bands
 
 
-def weight_gradients(loss, site, seen, heads):
+def weight_gradients(loss, chosen, site, seen, heads):
     """param.* and weight.*: every gradient formed in full, position by position and loss by loss."""
-    N, ref = len(loss), {}
+    N, ref = site["resid_pre"][0].shape[1], {}
     for name, layers in seen.items():
         outputs = [site[name][l] if name in "qkv" else layers[l][1] for l in range(len(layers))]
         deltas = [torch.autograd.grad(x, outputs, retain_graph=True, allow_unused=True) for x in loss]
@@ -148,7 +214,10 @@ def weight_gradients(loss, site, seen, heads):
             delta = torch.stack([torch.zeros(N, outputs[l].shape[-1]) if d[l] is None
                                  else d[l].reshape(N, -1) for d in deltas])
             outer = torch.einsum("ja,ijb->ijab", x, delta)
-            by_lag = {lag: sum(outer[j + lag, j] for j in range(N - lag)) for lag in range(N)}
+            by_lag = {lag: torch.zeros_like(outer[0, 0]) for lag in range(N)}
+            for n, i in enumerate(chosen):
+                for j in range(N):
+                    by_lag[abs(i - j)] += outer[n, j]
             found = {"own": [], "future": [], "cosine": [], "lag": []}
             for key, value in zip(found, part_of(by_lag, N)):
                 found[key] = torch.as_tensor(value)
@@ -162,14 +231,14 @@ def weight_gradients(loss, site, seen, heads):
     return {name: torch.stack(values) for name, values in ref.items()}
 
 
-def open_model(folder, dtype=torch.float64):
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=dtype)
+def open_model(folder, dtype=torch.float64, attention="eager"):
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, dtype=dtype)
     return model.eval().requires_grad_(False)
 
 
-def walk_losses(loss, site, heads):
+def walk_losses(loss, chosen, site, heads):
     """Every score of every site, and the sums for own and future: one backward pass a loss."""
-    N, L = len(loss), len(site["resid_pre"])
+    N, L = site["resid_pre"][0].shape[1], len(site["resid_pre"])
     names = [(name, l) for name in site for l in range(len(site[name]))]
     acts = [site[name][l] for name, l in names]
 
@@ -178,47 +247,60 @@ def walk_losses(loss, site, heads):
 
     flow = {}
     for name, tensors in site.items():
-        shape = [len(tensors), heads.get(name, 1), N, N]
+        shape = [len(tensors), heads.get(name, 1), len(chosen), N]
         for score in ("grad_norm", "grad_x_act"):
             flow[f"flow.{name}.{score}"] = torch.zeros(shape, dtype=torch.float64)
     own, future = torch.zeros(2, L + 1, N, acts[0].shape[-1], dtype=loss.dtype)
-    for i in range(N):
-        grads = torch.autograd.grad(loss[i], acts, retain_graph=True, allow_unused=True)
+    for n, i in enumerate(chosen):
+        grads = torch.autograd.grad(loss[n], acts, retain_graph=True, allow_unused=True)
         for (name, l), x, g in zip(names, acts, grads):
             if g is None:
                 continue
             g_heads = split(name, g)
-            flow[f"flow.{name}.grad_norm"][l, :, i] = g_heads.norm(dim=-1)
-            flow[f"flow.{name}.grad_x_act"][l, :, i] = (g_heads * split(name, x)).sum(-1)
+            flow[f"flow.{name}.grad_norm"][l, :, n] = g_heads.norm(dim=-1)
+            flow[f"flow.{name}.grad_x_act"][l, :, n] = (g_heads * split(name, x)).sum(-1)
             if name in ("resid_pre", "resid_final"):
                 row = L if name == "resid_final" else l
                 own[row, i] = g[0, i]
                 future[row, :i] += g[0, :i]
+                future[row, i + 1:] += g[0, i + 1:]
     for key, value in flow.items():
         if key.split(".")[1] not in heads:
             flow[key] = value[0, 0] if "resid_final" in key else value[:, 0]
     return flow, own, future
 
 
-def trace(folder, tokens, dtype=torch.float64):
-    """Everything the file's head lists, as {name: tensor}."""
-    model = open_model(folder, dtype)
-    config, ids, N = model.config, torch.tensor([tokens]), len(tokens) - 1
+def trace(folder, tokens, dtype=torch.float64, masked=None, detach=None):
+    """Everything the file's head lists, as {name: tensor}. detach: "myopic", or None: as the model says."""
+    with open(os.path.join(folder, "config.json")) as f:
+        extras = json.load(f).get("backflow", {})
+    special = "mask" in extras or detach
+    model = open_model(folder, dtype, "masked" if special else "eager")
+    config, ids, N = model.config, torch.tensor([tokens]), len(tokens) - (masked is None)
+    L = config.num_hidden_layers
+    masks = extras.get("mask", {})
+    MASKS[:] = [layer_mask(m, detach, N) for m in (masks if isinstance(masks, list) else [masks] * L)]
+    inputs, targets, chosen = ids[:, :N].clone(), ids[0, -N:], list(range(N))
+    if masked is not None:
+        inputs[0, masked], chosen = extras["mask_token"], masked
     H = config.num_attention_heads
     G = getattr(config, "num_key_value_heads", None) or H
     site, seen = watch_sites(model), watch_weights(model)
     with all_float64(model) if dtype == torch.float64 else contextlib.nullcontext():
-        out = model(ids[:, :-1], output_attentions=True, use_cache=False)
-        loss = -torch.log_softmax(out.logits[0], -1)[torch.arange(N), ids[0, 1:]]
-        ref, own, future = walk_losses(loss, site, {"q": H, "k": G, "v": G, "z": H})
-        ref |= weight_gradients(loss, site, seen, {"q": H, "k": G, "v": G, "o": H})
+        out = model(inputs, output_attentions=not special, use_cache=False)
+        loss = -torch.log_softmax(out.logits[0], -1)[torch.arange(N), targets]
+        ref, own, future = walk_losses(loss[chosen], chosen, site, {"q": H, "k": G, "v": G, "z": H})
+        ref |= weight_gradients(loss[chosen], chosen, site, seen, {"q": H, "k": G, "v": G, "o": H})
     ref["own.grad_norm"], ref["future.grad_norm"] = own.norm(dim=-1), future.norm(dim=-1)
     product = ref["own.grad_norm"] * ref["future.grad_norm"]
     ref["own_future.cosine"] = torch.where(product > 0, (own * future).sum(-1) / product, 0.0)
     ref["loss"] = loss
-    ref["attn"] = torch.stack([a[0] for a in out.attentions])
+    attentions = [PATTERNS[l] for l in range(L)] if special else out.attentions
+    ref["attn"] = torch.stack([a[0] for a in attentions])
     ref = {name: t.detach().double().contiguous() for name, t in ref.items()}
     ref["tokens"] = ids[0].clone()
+    if masked is not None:
+        ref["masked"] = torch.tensor(masked)
     return ref
 
 

@@ -15,7 +15,7 @@ static void config__scales_and_windows_are_read(void **state)
     assert_int_equal(m->config.act, BF_ACT_RELU);
     assert_close(m->config.norm_eps, 0.25, 0);
     assert_int_equal(m->config.pos, BF_POS_LEARNED);
-    assert_null(m->config.window);
+    assert_null(m->config.mask);
     bf_model_free(m);
     made.extra = "\"scale_attn_weights\": false, ";
     make_model(folder, &made);
@@ -38,9 +38,9 @@ static void config__scales_and_windows_are_read(void **state)
         made.extra = slide[k].extra;
         make_model(folder, &made);
         m = open_model(folder);
-        assert_int_equal(m->config.window != NULL, slide[k].window[0] + slide[k].window[1] != 0);
-        for (size_t l = 0; m->config.window && l < L; l++)
-            assert_int_equal(m->config.window[l], slide[k].window[l]);
+        assert_int_equal(m->config.mask != NULL, slide[k].window[0] + slide[k].window[1] != 0);
+        for (size_t l = 0; m->config.mask && l < L; l++)
+            assert_int_equal(m->config.mask[l].window, slide[k].window[l]);
         assert_int_equal(m->weights.layer[0].q_b.data != NULL, strcmp(made.family, "qwen2") == 0);
         bf_model_free(m);
     }

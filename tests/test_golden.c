@@ -68,12 +68,16 @@ static void find_folders(folder_list *list)
         char path[MAX_PATH];
         if (entry->d_name[0] == '.')
             continue;
-        const int len = snprintf(path, sizeof path, "%s/%s", goldens, entry->d_name);
+        int len = snprintf(path, sizeof path, "%s/%s/ref.safetensors", goldens, entry->d_name);
         assert_in_range(len, 1, MAX_PATH - 1);
+        if (access(path, R_OK) != 0) /* not of a model */
+            continue;
+        len -= (int)strlen("/ref.safetensors");
+        path[len] = '\0';
         add_folder(list, path);
     }
     closedir(dir);
-    assert_true(list->n >= 12);
+    assert_true(list->n >= 28);
     if (has_trained())
         add_folder(list, trained);
 }
@@ -93,7 +97,14 @@ static void open_pair(pair *p, const char *folder, bf_precision precision)
     bf_model *model = NULL;
     if (bf_model_open(&model, folder, &err))
         fail_msg("%s: %s", folder, err.msg);
+    const bf_tensor *masked = bf_record_find(p->ref, "masked");
+    const char *detach = bf_record_meta(p->ref, "detach");
+    assert_true(!detach || strcmp(detach, "myopic") == 0);
+    assert_true(sizeof(size_t) == sizeof(int64_t));
     const bf_query query = {
+        .masked = masked ? masked->data : NULL,
+        .n_masked = masked ? bf_tensor_count(masked) : 0,
+        .detach = detach ? BF_DETACH_MYOPIC : BF_DETACH_MODEL,
         .tokens = tokens->data,
         .n_tokens = bf_tensor_count(tokens),
         .scores = BF_SCORE_ALL,
@@ -251,7 +262,9 @@ static void count_zeros(pair *p)
         if (!attn && strncmp(got->name, "flow.", 5) != 0)
             continue;
         const bf_tensor *want = bf_record_find(p->ref, got->name);
-        const size_t above = count_above_diagonal(got);
+        const char *mask = bf_record_meta(p->got, "mask");
+        const int both_ways = mask && strcmp(mask, "bidirectional") == 0;
+        const size_t above = both_ways ? 0 : count_above_diagonal(got);
         const size_t beyond = want && (attn || ends_with(got->name, ".grad_norm"))
                                   ? count_unreachable(got, want) : 0;
         if (above == 0 && beyond == 0)

@@ -193,7 +193,9 @@ static void rotate__inverse_is_its_vjp(void **unused)
 
 /* Attention of one head: x is q, k, v [T,WIDTH] one after the other. */
 typedef struct {
-    size_t window, positions;
+    bf_mask mask;
+    size_t positions;
+    const double *kept; /* NULL, or the x whose keys and values stand where no gradient passes */
     double pattern[131 * 131];
 } attention_case;
 
@@ -202,7 +204,9 @@ static bf_head_f64 head_of(attention_case *c, const double *x)
     const size_t n = c->positions * WIDTH;
     return (bf_head_f64){.q = x, .k = x + n, .v = x + 2 * n, .pattern = c->pattern,
                          .N = c->positions, .K = WIDTH, .ldq = WIDTH, .ldk = WIDTH, .ldv = WIDTH,
-                         .window = c->window, .scale = 0.6};
+                         .mask = c->mask, .scale = 0.6,
+                         .kept_k = c->kept ? c->kept + n : NULL,
+                         .kept_v = c->kept ? c->kept + 2 * n : NULL};
 }
 
 static void attention_function(double *z, const double *x, void *context)
@@ -233,7 +237,7 @@ static void attention_back(double *dx, attention_case *c, const double *x, const
     free(scratch);
 }
 
-static void check_attention(size_t positions, size_t window, size_t step)
+static void check_attention(size_t positions, bf_mask mask, size_t step)
 {
     static attention_case c;
     const size_t n = 3 * positions * WIDTH;
@@ -241,14 +245,19 @@ static void check_attention(size_t positions, size_t window, size_t step)
     unsigned pos[131];
     size_t rows = 0;
     assert_true(x && dz && dx);
-    c = (attention_case){.window = window, .positions = positions};
+    c = (attention_case){.mask = mask, .positions = positions};
     fill(x, n);
+    double *kept = calloc(n, sizeof *kept);
+    assert_non_null(kept);
+    memcpy(kept, x, n * sizeof *x);
+    c.kept = mask.detach ? kept : NULL;
     for (size_t r = positions > 1 && step > 1 ? 1 : 0; r < positions; r += step) {
         pos[rows++] = (unsigned)r;
         fill(dz + r * WIDTH, WIDTH); /* the other rows stay 0, as inactive rows do */
     }
     attention_back(dx, &c, x, dz, pos, rows);
     assert_true(mismatch(attention_function, &c, x, n, dz, positions * WIDTH, dx) < 1e-8);
+    free(kept);
     free(x);
     free(dz);
     free(dx);
@@ -257,24 +266,146 @@ static void check_attention(size_t positions, size_t window, size_t step)
 static void attention_vjp__matches_central_difference(void **unused)
 {
     (void)unused;
-    check_attention(2, 0, 1);
-    check_attention(T, 0, 1);
-    check_attention(131, 0, 1); /* more than one block of rows */
+    check_attention(2, (bf_mask){0}, 1);
+    check_attention(T, (bf_mask){0}, 1);
+    check_attention(131, (bf_mask){0}, 1); /* more than one block of rows */
 }
 
 static void attention_vjp__takes_any_rows(void **unused)
 {
     (void)unused;
-    check_attention(T, 0, 2);
-    check_attention(131, 0, 3);
+    check_attention(T, (bf_mask){0}, 2);
+    check_attention(131, (bf_mask){0}, 3);
 }
 
 static void attention_vjp__keeps_to_its_window(void **unused)
 {
     (void)unused;
-    check_attention(T, 2, 1);
-    check_attention(131, 9, 1);
-    check_attention(131, 70, 2);
+    check_attention(T, (bf_mask){.window = 2}, 1);
+    check_attention(131, (bf_mask){.window = 9}, 1);
+    check_attention(131, (bf_mask){.window = 70}, 2);
+}
+
+static const bf_mask MASKS[] = {
+    {.window = 2, .sink = 1},        {.window = 9, .sink = 4},
+    {.window = 1, .sink = 90},       {.segment = 2},
+    {.segment = 3, .memory = 2},     {.segment = 50, .memory = 70},
+    {.segment = 70},                 {.bidirectional = true},
+    {.detach = BF_DETACH_MYOPIC},    {.window = 3, .sink = 2, .detach = BF_DETACH_MYOPIC},
+    {.segment = 3, .memory = 2, .detach = BF_DETACH_MEMORY},
+    {.segment = 40, .memory = 60, .detach = BF_DETACH_MEMORY},
+    {.segment = 40, .memory = 30, .detach = BF_DETACH_MYOPIC},
+    {.segment = 2, .compressive = 0.5}, {.segment = 70, .compressive = 0.3},
+    {.segment = 9, .compressive = 0.8}, {.segment = 30, .compressive = 0.4, .detach = BF_DETACH_MEMORY},
+    {.segment = 30, .compressive = 0.4, .detach = BF_DETACH_MYOPIC}};
+
+static void attention_vjp__matches_central_difference_under_every_mask(void **unused)
+{
+    (void)unused;
+    for (size_t k = 0; k < sizeof MASKS / sizeof *MASKS; k++) {
+        assert_null(bf_mask_fault(&MASKS[k]));
+        check_attention(T, MASKS[k], 1);
+        check_attention(131, MASKS[k], 1);
+        check_attention(131, MASKS[k], 3);
+    }
+}
+
+static bool reads(const bf_mask *m, size_t r, size_t j)
+{
+    const size_t start = m->segment ? r / m->segment * m->segment : 0;
+    if (m->bidirectional)
+        return true;
+    if (m->compressive > 0.0)
+        return j <= r;
+    return j <= r && (!m->window || r - j < m->window || j < m->sink) &&
+           (!m->segment || j + m->memory >= start);
+}
+
+static void attention__weights_stand_at_the_masks_keys_and_sum_to_one(void **unused)
+{
+    (void)unused;
+    static attention_case c;
+    static double x[3 * 131 * WIDTH], z[131 * WIDTH];
+    for (size_t k = 0; k < 2 * sizeof MASKS / sizeof *MASKS; k++) {
+        c = (attention_case){.mask = MASKS[k / 2], .positions = k % 2 ? 131 : T};
+        fill(x, 3 * c.positions * WIDTH);
+        for (size_t n = 0; n < c.positions * c.positions; n++)
+            c.pattern[n] = NAN; /* all of it must be written */
+        attention_function(z, x, &c);
+        for (size_t r = 0; r < c.positions; r++) {
+            double sum = 0.0;
+            for (size_t j = 0; j < c.positions; j++) {
+                const double p = c.pattern[r * c.positions + j];
+                assert_true(reads(&c.mask, r, j) ? p > 0.0 : p == 0.0 && !signbit(p));
+                sum += p;
+            }
+            /* in the first segment the memory is empty, and answers 0 */
+            const double empty = r < c.mask.segment ? c.mask.compressive : 0.0;
+            assert_true(fabs(sum + empty - 1.0) < 1e-14);
+        }
+    }
+}
+
+/* z as the paper has it: a matrix of keys and values, read by the query and divided by its sum of keys. */
+static void memory__answers_as_the_matrix_would(void **unused)
+{
+    (void)unused;
+    enum { N = 131, S = 20 };
+    static attention_case c;
+    static double x[3 * N * WIDTH], z[N * WIDTH], local[N * WIDTH];
+    double M[WIDTH * WIDTH] = {0}, total[WIDTH] = {0};
+    const double *q = x, *k = x + N * WIDTH, *v = x + 2 * N * WIDTH, g = 0.3;
+    fill(x, 3 * N * WIDTH);
+    c = (attention_case){.mask = {.segment = S}, .positions = N};
+    attention_function(local, x, &c);
+    c.mask.compressive = g;
+    attention_function(z, x, &c);
+    for (size_t r = 0; r < N; r++) {
+        for (size_t j = r - S; r >= S && r % S == 0 && j < r; j++)
+            for (size_t a = 0; a < WIDTH; a++) {
+                const double soft = k[j * WIDTH + a] > 0 ? k[j * WIDTH + a] + 1 : exp(k[j * WIDTH + a]);
+                total[a] += soft;
+                for (size_t e = 0; e < WIDTH; e++)
+                    M[a * WIDTH + e] += soft * v[j * WIDTH + e];
+            }
+        for (size_t e = 0; e < WIDTH; e++) {
+            double top = 0.0, bottom = 0.0;
+            for (size_t a = 0; a < WIDTH; a++) {
+                const double soft = q[r * WIDTH + a] > 0 ? q[r * WIDTH + a] + 1 : exp(q[r * WIDTH + a]);
+                top += soft * M[a * WIDTH + e];
+                bottom += soft * total[a];
+            }
+            const double want = (r < S ? 0.0 : g * top / bottom) + (1.0 - g) * local[r * WIDTH + e];
+            assert_true(fabs(z[r * WIDTH + e] - want) < 1e-13);
+        }
+    }
+}
+
+/* Only what gradient passes: whatever the cut, q is reached as if there were none. */
+static void attention_vjp__a_cut_ends_keys_and_values_alone(void **unused)
+{
+    (void)unused;
+    enum { N = 131, SIZE = N * WIDTH };
+    static attention_case c;
+    static double x[3 * SIZE], dz[SIZE], whole[3 * SIZE], cut[3 * SIZE];
+    unsigned pos[N];
+    for (unsigned r = 0; r < N; r++)
+        pos[r] = r;
+    fill(x, 3 * SIZE);
+    memset(dz, 0, sizeof dz);
+    fill(dz + 100 * WIDTH, 31 * WIDTH);
+    c = (attention_case){.mask = {.segment = 50, .memory = 30}, .positions = N};
+    attention_back(whole, &c, x, dz, pos, N);
+    c.mask.detach = BF_DETACH_MEMORY;
+    attention_back(cut, &c, x, dz, pos, N);
+    for (size_t n = 0; n < SIZE; n++) {
+        assert_true(whole[n] == cut[n]);
+        for (size_t part = 1; part < 3; part++) {
+            const double all = whole[part * SIZE + n], left = cut[part * SIZE + n];
+            assert_true(n / WIDTH < 100 ? left == 0.0 : fabs(all - left) < 1e-14);
+            assert_true(n / WIDTH >= 100 || (all != 0.0) == (n / WIDTH >= 70));
+        }
+    }
 }
 
 static void attention__weights_are_causal_and_sum_to_one(void **unused)
@@ -282,7 +413,7 @@ static void attention__weights_are_causal_and_sum_to_one(void **unused)
     (void)unused;
     static attention_case c;
     double x[3 * T * WIDTH], z[T * WIDTH];
-    c = (attention_case){.window = 3, .positions = T};
+    c = (attention_case){.mask.window = 3, .positions = T};
     fill(x, 3 * T * WIDTH);
     attention_function(z, x, &c);
     for (size_t r = 0; r < T; r++) {
@@ -336,6 +467,10 @@ int main(void)
         cmocka_unit_test(attention_vjp__matches_central_difference),
         cmocka_unit_test(attention_vjp__takes_any_rows),
         cmocka_unit_test(attention_vjp__keeps_to_its_window),
+        cmocka_unit_test(attention_vjp__matches_central_difference_under_every_mask),
+        cmocka_unit_test(attention_vjp__a_cut_ends_keys_and_values_alone),
+        cmocka_unit_test(memory__answers_as_the_matrix_would),
+        cmocka_unit_test(attention__weights_stand_at_the_masks_keys_and_sum_to_one),
         cmocka_unit_test(attention__weights_are_causal_and_sum_to_one),
         cmocka_unit_test(linear_vjp__matches_central_difference_in_both_layouts),
     };

@@ -111,6 +111,37 @@ static void plan__chunks_are_those_of_the_walk(void **state)
     }
 }
 
+/* An overview walks all blocks once for grad_x_act and once for each probe. */
+static void plan__an_overview_counts_all_its_walks(void **state)
+{
+    (void)state;
+    static const size_t losses[] = {3, 8, 19};
+    bf_model *model = open_made(&SHAPES[0].made);
+    bf_query query = query_of(model, 130, BF_PRECISION_F32);
+    size_t ticks = 0, rows = 0;
+    query.blocks = 7;
+    query.probes = 3;
+    query.progress = count_walks;
+    query.progress_context = &ticks;
+    for (size_t b = 1; b <= 7; b++)
+        rows += b * 130 / 7; /* from position 0 to the block's last */
+    for (size_t part = 0; part < 6; part++) {
+        const size_t walks = part / 2 == 0 ? 4 : part / 2 == 1 ? 1 : 3;
+        query.scores = part / 2 == 0 ? 0 : part / 2 == 1 ? BF_SCORE_GRAD_X_ACT : BF_SCORE_GRAD_NORM;
+        query.losses = part % 2 ? losses : NULL;
+        query.n_losses = part % 2 ? 3 : 0;
+        query.memory = 0;
+        query.memory = part < 2 ? least_memory(model, query) : 0;
+        const bf_plan plan = plan_of(model, &query);
+        assert_int_equal(plan.rows, walks * rows + (part % 2 ? 4 + 9 + 20 : 0));
+        assert_true(plan.flops > 0.0 && plan.chunks >= walks);
+        ticks = 0;
+        bf_record_free(trace_of(model, &query));
+        assert_int_equal(ticks, plan.chunks * SHAPES[0].made.L);
+    }
+    bf_model_free(model);
+}
+
 /* --- memory */
 
 static void plan__more_memory_is_never_refused(void **state)
@@ -280,6 +311,7 @@ int main(void)
         cmocka_unit_test(plan__rows_are_the_pairs_that_can_be_reached),
         cmocka_unit_test(plan__record_bytes_are_those_of_the_record),
         cmocka_unit_test(plan__chunks_are_those_of_the_walk),
+        cmocka_unit_test(plan__an_overview_counts_all_its_walks),
         cmocka_unit_test(plan__more_memory_is_never_refused),
         cmocka_unit_test(plan__a_refusal_says_how_much_would_do),
         cmocka_unit_test(query__bad_tokens_are_EARG),

@@ -238,8 +238,10 @@ static void checks_hold_in(bf_precision precision)
 static void checks__hold_for_every_target(void **state)
 {
     (void)state;
-    static const bf_target targets[] = {{BF_TARGET_LOGIT, 3, 0}, {BF_TARGET_LOGPROB, 7, 0},
-                                        {BF_TARGET_LOGIT_DIFF, 3, 5}, {BF_TARGET_ENTROPY, 0, 0}};
+    static const bf_target targets[] = {{.kind = BF_TARGET_LOGIT, .a = 3},
+                                        {.kind = BF_TARGET_LOGPROB, .a = 7},
+                                        {.kind = BF_TARGET_LOGIT_DIFF, .a = 3, .b = 5},
+                                        {.kind = BF_TARGET_ENTROPY}};
     static const size_t losses[] = {17, 18, 19, 20, 21};
     for (size_t s = 0; s < 4 * 4; s++) {
         bf_model *model = open_made(&SHAPES[s / 4].made);

@@ -76,7 +76,7 @@ static inline void trace_all(subject *s)
 {
     const size_t N = s->n_tokens - 1, all[3] = {N / 3, N / 2, N - 1},
                  *losses = N > 3 ? all : all + 2;
-    trace(s, (bf_query){.precision = BF_PRECISION_F64, .losses = losses, .n_losses = N > 3 ? 3 : 1,
+    trace(s, (bf_query){.precision = BF_PRECISION_F64, .detach = BF_DETACH_NONE, .losses = losses, .n_losses = N > 3 ? 3 : 1,
                         .scores = BF_SCORE_GRAD_NORM | BF_SCORE_GRAD_X_ACT | BF_SCORE_SHARE |
                                   BF_SCORE_EDGE});
 }

@@ -12,7 +12,7 @@ static bf_code token_strings(bf_record *record, const bf_job *job, const bf_toke
     bf_buf list = {0};
     bf_code rc = BF_OK;
     bf_buf_text(&list, "[");
-    for (size_t k = 0; k <= job->N && !rc; k++) {
+    for (size_t k = 0; k < job->query->n_tokens && !rc; k++) {
         char *piece;
         rc = bf_tokenizer_piece(&piece, tokenizer, job->query->tokens[k], err);
         if (rc)
@@ -30,10 +30,27 @@ static bf_code token_strings(bf_record *record, const bf_job *job, const bf_toke
     return rc;
 }
 
+/* Who predicted what this run is compared with, as far as the reference says. */
+static bf_code describe_reference(bf_record *record, const bf_record *reference, bf_error *err)
+{
+    static const char *const keys[][2] = {{"reference_model", "model"},
+                                          {"reference_model_sha256", "model_sha256"},
+                                          {"reference_precision", "precision"}};
+    bf_code rc = bf_record_set_meta(record, "target", "kl", err);
+    for (size_t k = 0; k < sizeof keys / sizeof *keys && !rc; k++) {
+        const char *value = bf_record_meta(reference, keys[k][1]);
+        if (value)
+            rc = bf_record_set_meta(record, keys[k][0], value, err);
+    }
+    return rc;
+}
+
 static bf_code describe_target(bf_record *record, const bf_target *t, bf_error *err)
 {
-    static const char *const names[] = {"loss", "logit", "logprob", "logit-diff", "entropy"};
+    static const char *const names[] = {"loss", "logit", "logprob", "logit-diff", "entropy", "kl"};
     char text[96];
+    if (t->kind == BF_TARGET_KL)
+        return describe_reference(record, t->reference, err);
     if (t->kind == BF_TARGET_ENTROPY)
         snprintf(text, sizeof text, "%s", names[t->kind]);
     else if (t->kind == BF_TARGET_LOGIT_DIFF)
@@ -67,6 +84,8 @@ bf_code bf_job_describe(bf_record *record, const bf_job *job, bf_error *err)
     };
     if (!rc && job->query->target.kind != BF_TARGET_LOSS)
         rc = describe_target(record, &job->query->target, err);
+    if (!rc)
+        rc = bf_job_describe_masks(record, job, err);
     if (!rc && job->summed) /* so many losses before the one recorded were added to it */
         rc = bf_record_set_meta(record, "summed", summed, err);
     for (size_t k = 0; k < sizeof meta / sizeof *meta && !rc; k++)

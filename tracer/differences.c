@@ -28,7 +28,7 @@ static bf_code four_points(double *out, bf_run_state_f64 *run, size_t l, const d
         double *to = run->acts->layer[l].resid_pre;
         for (size_t k = 0; k < n; k++)
             to[k] = x[k] + at[s] * step * u[k];
-        rc = bf_forward_from_f64(run->acts, l, run->params, run->config, run->job->query->tokens,
+        rc = bf_forward_from_f64(run->acts, l, run->params, run->config, run->job->inputs,
                                  run->pool, run->arena, run->job->query->stop, err);
         for (size_t i = 0; i < N && !rc; i++)
             out[i] += weight[s] * run->acts->value[i] / (12.0 * step);
@@ -36,20 +36,44 @@ static bf_code four_points(double *out, bf_run_state_f64 *run, size_t l, const d
     return rc;
 }
 
+/* Does some key pass no gradient? Then those keys and values stay as they are while the rest moves. */
+static bool has_cut(const bf_job *job)
+{
+    for (size_t l = 0; l < job->config.L; l++) {
+        const bf_mask mask = bf_config_mask(&job->config, l);
+        if (bf_mask_cut(&mask, job->N - 1))
+            return true;
+    }
+    return false;
+}
+
+static bf_code run_forward(bf_acts_f64 *acts, bf_run_state_f64 *run, bf_error *err)
+{
+    acts->targets = run->job->targets;
+    return bf_forward_f64(acts, run->params, run->config, run->job->inputs, run->pool, run->arena,
+                          run->job->query->stop, err);
+}
+
 bf_code bf_differences(double *out, const bf_job *job, size_t l, const double *u, bf_error *err)
 {
     bf_job own = *job;
     bf_run_state_f64 run;
-    const size_t n = job->N * job->model->config.D;
-    own.fixed_bytes = bf_run_fixed_f64(job);
+    const size_t n = job->N * job->config.D;
+    own.fixed_bytes = bf_run_fixed_f64(job) + bf_acts_bytes_f64(&job->config, job->N, true);
     own.chunk_bytes = 0;
     bf_code rc = bf_run_new_f64(&run, &own, err);
     double *x = malloc(n * sizeof *x);
     if (!rc && !x)
         rc = bf_fail(err, BF_ENOMEM, "cannot hold %zu positions", job->N);
+    bf_acts_f64 *kept = NULL;
+    if (!rc && has_cut(job))
+        rc = bf_acts_new_f64(&kept, run.config, job->N, true, run.arena, err);
     if (!rc)
-        rc = bf_forward_f64(run.acts, run.params, run.config, job->query->tokens, run.pool, run.arena,
-                            job->query->stop, err);
+        rc = run_forward(kept ? kept : run.acts, &run, err);
+    if (!rc && kept) {
+        run.acts->kept = kept;
+        rc = run_forward(run.acts, &run, err);
+    }
     if (!rc) {
         memcpy(x, run.acts->layer[l].resid_pre, n * sizeof *x);
         rc = four_points(out, &run, l, u, x, 3e-4 * root_mean_square(x, n), err);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "model/model.h"
+
 enum {
     LOSSES = 32,
     SEQUENCES = 32,
@@ -130,6 +132,9 @@ static bf_code start(finder *f, bf_model *model, const bf_find_query *query, bf_
     f->sequences = query->sequences ? query->sequences : SEQUENCES;
     f->resamples = query->resamples ? query->resamples : RESAMPLES;
     bf_code rc = check_counts(f, err);
+    if (!rc && bf_config_bidirectional(&model->config))
+        rc = bf_fail(err, BF_EUNSUPPORTED, "heads are named by what they read of earlier tokens, the model "
+                     "reads later ones, too");
     if (!rc)
         rc = check_texts(f, err);
     if (rc)

@@ -4,14 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-uint64_t bf_random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 /* Numbers above the last whole multiple of n are drawn again. */
 size_t bf_random_below(uint64_t *state, size_t n)
 {

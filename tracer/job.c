@@ -45,9 +45,9 @@ static bf_code check_tokens(const bf_model *model, const bf_query *q, bf_error *
     if (!q->tokens || q->n_tokens < 2)
         return bf_fail(err, BF_EARG, "%zu tokens, at least 2 are wanted (one to read, one to predict)",
                        q->n_tokens);
-    if (P && q->n_tokens - 1 > P)
-        return bf_fail(err, BF_EARG, "%zu input tokens, the model knows %zu positions",
-                       q->n_tokens - 1, P);
+    const size_t N = q->masked ? q->n_tokens : q->n_tokens - 1;
+    if (P && N > P)
+        return bf_fail(err, BF_EARG, "%zu input tokens, the model knows %zu positions", N, P);
     if (q->n_tokens - 1 > UINT32_MAX / 2)
         return bf_fail(err, BF_EARG, "%zu tokens are too many", q->n_tokens);
     for (size_t k = 0; k < q->n_tokens; k++)
@@ -99,13 +99,17 @@ void bf_job_block(size_t *from, size_t *to, const bf_job *job, size_t b)
     *to = (b + 1) * job->N / job->blocks;
 }
 
+size_t bf_job_block_walks(const bf_job *job)
+{
+    return job->blocks ? job->probes + (job->scores & BF_SCORE_GRAD_X_ACT ? 1 : 0) : 0;
+}
+
 void bf_job_block_beams(bf_beam *beams, const bf_job *job)
 {
     for (size_t b = 0; b < job->blocks; b++) {
         size_t from, to;
         bf_job_block(&from, &to, job, b);
-        beams[b] = (bf_beam){.out = b, .lo = from, .hi = to - 1,
-                             .base = bf_walk_base(&job->model->config, from, job->lowest)};
+        beams[b] = bf_beam_make(&job->config, job->N, b, from, to - 1, job->lowest);
     }
 }
 
@@ -124,10 +128,15 @@ static bf_code sum_losses(bf_job *job, bf_error *err)
     return BF_OK;
 }
 
-static bf_code check_target(const bf_job *job, bf_error *err)
+static bf_code check_target(bf_job *job, bf_error *err)
 {
     const bf_target *t = &job->query->target;
-    const int64_t V = (int64_t)job->model->config.V;
+    if (t->kind == BF_TARGET_KL) {
+        const bf_code rc = bf_target_reference(&job->reference, t, job->query->tokens,
+                                               job->query->n_tokens, job->N, job->config.V, err);
+        return rc ? bf_error_prefix(err, rc, "the target's reference") : BF_OK;
+    }
+    const int64_t V = (int64_t)job->config.V;
     const int64_t ids[] = {t->a, t->kind == BF_TARGET_LOGIT_DIFF ? t->b : -1};
     for (size_t k = 0; k < 2 && t->kind != BF_TARGET_LOSS; k++)
         if (ids[k] >= V)
@@ -138,7 +147,7 @@ static bf_code check_target(const bf_job *job, bf_error *err)
 
 static bf_code choose_layers(bf_job *job, bf_error *err)
 {
-    const size_t L = job->model->config.L;
+    const size_t L = job->config.L;
     const bf_code rc = choose(&job->layer, &job->layers, job->query->layers, job->query->n_layers, L,
                               "layer", err);
     if (rc)
@@ -155,24 +164,11 @@ static bf_code choose_layers(bf_job *job, bf_error *err)
     return BF_OK;
 }
 
-size_t bf_reach(const bf_config *c, size_t i, size_t l)
-{
-    const size_t w = c->window ? c->window[l] : 0;
-    return !w ? 0 : i + 1 > w ? i + 1 - w : 0;
-}
-
-size_t bf_walk_base(const bf_config *config, size_t i, size_t lowest)
-{
-    for (size_t l = config->L; l-- > lowest;)
-        i = bf_reach(config, i, l);
-    return i;
-}
-
 size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t chunk_rows)
 {
     size_t rows = 0, end = first;
     while (end < n) {
-        rows += beams[end].hi + 1 - beams[end].base;
+        rows += bf_beam_rows(&beams[end]);
         if (rows > chunk_rows && end > first)
             break;
         end++;
@@ -182,7 +178,7 @@ size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t chunk_r
 
 static size_t walk_bytes(const bf_job *job, size_t rows)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const bool paths = job->scores & (BF_SCORE_SHARE | BF_SCORE_EDGE);
     return job->query->precision == BF_PRECISION_F64
                ? bf_walk_bytes_f64(c, job->N, rows, job->threads, job->fold_below > 0, paths)
@@ -206,7 +202,7 @@ static size_t usual_rows(const bf_job *job)
  * memory at hand, so that the bits do not depend on that; 1.5: forming runs less smoothly. */
 static size_t positions_to_fold(const bf_job *job)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const double D = (double)c->D, F = (double)c->F, m = c->gated ? 3.0 : 2.0;
     const double rows = 1.5 * D * F * (m - 1.0) / (F * m - D);
     const double height = (double)usual_rows(job) / (double)job->N;
@@ -222,8 +218,9 @@ static bf_code fit(bf_job *job, bf_error *err)
     size_t rows = 0, longest = 0;
     job->fold_below = positions_to_fold(job);
     for (size_t k = 0; k < job->losses; k++) {
-        const size_t i = job->loss[k],
-                     n = i + 1 - bf_walk_base(&job->model->config, i - job->summed, job->lowest);
+        const bf_beam beam = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed,
+                                          job->loss[k], job->lowest);
+        const size_t n = bf_beam_rows(&beam);
         rows += n;
         longest = n > longest ? n : longest;
     }
@@ -264,7 +261,7 @@ static size_t online_threads(size_t asked)
 static bf_code count_edges(bf_job *job, bf_error *err)
 {
     const size_t limit = (size_t)1 << 27; /* 7 GB of record */
-    if (!job->query->losses)
+    if (!job->query->losses && !job->query->masked)
         return bf_fail(err, BF_EARG, "edges of all losses were asked for; choose some (--losses)");
     if (job->query->tolerance > 0.0)
         return bf_fail(err, BF_EARG, "edges are exact, they cannot be had with a tolerance");
@@ -274,7 +271,7 @@ static bf_code count_edges(bf_job *job, bf_error *err)
     for (size_t k = 0; k < job->losses; k++) {
         job->edge_start[k] = job->edges;
         for (size_t n = 0; n < job->layers; n++)
-            job->edges += bf_edge_count(&job->model->config, job->loss[k], job->layer[n]);
+            job->edges += bf_edge_count(&job->config, job->N, job->loss[k], job->layer[n]);
         if (job->edges > limit)
             return bf_fail(err, BF_EARG, "losses up to %zu have %zu edges, at most %zu are recorded: "
                            "choose fewer losses or layers", job->loss[k], job->edges, limit);
@@ -303,7 +300,7 @@ static bf_code check_kind(const bf_job *job, bf_error *err)
 
 bf_code bf_job_make(bf_job *job, bf_model *model, const bf_query *query, bf_error *err)
 {
-    *job = (bf_job){.model = model, .query = query};
+    *job = (bf_job){.model = model, .query = query, .config = model->config};
     job->sites = query->sites ? query->sites : BF_SITE_ALL;
     job->scores = query->scores ? query->scores : BF_SCORE_GRAD_NORM | BF_SCORE_GRAD_X_ACT;
     if (query->check)
@@ -316,10 +313,15 @@ bf_code bf_job_make(bf_job *job, bf_model *model, const bf_query *query, bf_erro
         rc = check_tokens(model, query, err);
     if (rc)
         return rc;
-    job->N = query->n_tokens - 1;
-    rc = choose_blocks(job, err);
+    job->N = query->masked ? query->n_tokens : query->n_tokens - 1;
+    rc = bf_job_masks(job, err);
+    if (!rc)
+        rc = bf_job_hide(job, err);
+    if (!rc)
+        rc = choose_blocks(job, err);
     if (!rc && (query->losses || !job->blocks))
-        rc = choose(&job->loss, &job->losses, query->losses, query->n_losses, job->N, "loss", err);
+        rc = choose(&job->loss, &job->losses, query->losses ? query->losses : query->masked,
+                    query->losses ? query->n_losses : query->n_masked, job->N, "loss", err);
     if (!rc && query->sum)
         rc = sum_losses(job, err);
     if (!rc)
@@ -341,27 +343,42 @@ void bf_job_free(bf_job *job)
     free(job->layer);
     free(job->layer_slot);
     free(job->edge_start);
+    free(job->mask);
+    free(job->hidden);
 }
 
 /* Every row above attention passes MLP and output projection, every row below q, k, v: in the top layer
  * only a loss's own row is above. Attention takes four products a head. */
-double bf_job_flops(const bf_job *job)
+static double beam_flops(const bf_job *job, size_t from, size_t end)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const double D = (double)c->D, F = (double)c->F, HK = (double)(c->H * c->K),
                  GK = (double)(c->G * c->K);
     const double above = 2.0 * (D * F * (c->gated ? 3.0 : 2.0) + 2.0 * D * HK),
                  below = 4.0 * D * GK;
     double flops = 0.0;
-    for (size_t k = 0; k < job->losses; k++) {
-        size_t lo = job->loss[k];
-        for (size_t l = c->L; l-- > job->lowest;) {
-            const double n = (double)(job->loss[k] + 1 - lo);
-            lo = bf_reach(c, lo, l);
-            const double m = (double)(job->loss[k] + 1 - lo);
-            const double w = c->window && c->window[l] ? (double)c->window[l] : m;
-            flops += n * above + m * below + 8.0 * HK * n * (n > 1.0 ? (w < m ? w : m / 2.0) : m);
-        }
+    bf_span at = {0, from, end - 1};
+    for (size_t l = c->L; l-- > job->lowest;) {
+        const bf_mask mask = bf_config_mask(c, l);
+        const double n = (double)bf_span_size(at);
+        at = bf_mask_reach(&mask, at, job->N);
+        const double m = (double)bf_span_size(at);
+        const double w = (double)bf_span_size(bf_mask_keys(&mask, end - 1, job->N));
+        const double keys = w < m || mask.bidirectional ? w : m / 2.0;
+        flops += n * above + m * below + 8.0 * HK * n * (n > 1.0 ? keys : m);
     }
     return flops;
+}
+
+double bf_job_flops(const bf_job *job)
+{
+    double flops = 0.0, once = 0.0;
+    for (size_t k = 0; k < job->losses; k++)
+        flops += beam_flops(job, job->loss[k] - job->summed, job->loss[k] + 1);
+    for (size_t b = 0; b < job->blocks; b++) {
+        size_t from, end;
+        bf_job_block(&from, &end, job, b);
+        once += beam_flops(job, from, end);
+    }
+    return flops + once * (double)bf_job_block_walks(job);
 }

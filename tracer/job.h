@@ -11,6 +11,10 @@
 typedef struct {
     bf_model *model;
     const bf_query *query;
+    bf_config config;         /* the model's, with the masks of this job */
+    bf_mask *mask;            /* these masks, where they differ from the model's; owned */
+    int64_t *hidden;          /* [N] tokens with the masked ones hidden, or NULL; owned */
+    const int64_t *inputs, *targets; /* [N]; targets NULL: what follows each input */
     size_t N, losses, layers, threads, memory;
     size_t *loss, *layer;     /* [losses], [layers], owned */
     size_t *layer_slot;       /* [L], SIZE_MAX: not recorded; owned */
@@ -21,6 +25,7 @@ typedef struct {
     size_t fold_below;        /* positions that are folded */
     bool shared;              /* attention patterns are kept for one layer only */
     size_t *edge_start, edges; /* [losses] first edge of each loss, and their number; owned */
+    const bf_tensor *reference; /* logprobs of the target's reference, or NULL; borrowed */
     size_t keep;              /* bytes of converted weights that may be kept */
     size_t fixed_bytes, chunk_bytes, chunk_rows; /* activations and sums; the rest, per chunk */
 } bf_job;
@@ -28,6 +33,10 @@ typedef struct {
 /* Fill in and check. job is zeroed first; bf_job_free whatever the outcome. */
 bf_code bf_job_make(bf_job *job, bf_model *model, const bf_query *query, bf_error *err);
 void bf_job_free(bf_job *job); /* owned arrays; NULL-safe */
+
+/* Parts of it: masks with the query's cut; inputs with the query's masked tokens hidden, and targets. */
+bf_code bf_job_masks(bf_job *job, bf_error *err);
+bf_code bf_job_hide(bf_job *job, bf_error *err);
 
 /* The record's tensors for this job: *specs is malloc'd, *n of them. */
 bf_code bf_job_specs(bf_tensor **specs, size_t *n, const bf_job *job, bf_error *err);
@@ -39,10 +48,12 @@ bool bf_site_exists(const bf_config *c, unsigned site);
 
 /* Losses from..to-1 of block b. */
 void bf_job_block(size_t *from, size_t *to, const bf_job *job, size_t b);
+/* How often the overview walks all blocks. */
+size_t bf_job_block_walks(const bf_job *job);
 /* Beams of all blocks: beams [blocks]. */
 void bf_job_block_beams(bf_beam *beams, const bf_job *job);
 
-/* Floating-point operations of the walk's products for these losses. */
+/* Floating-point operations of the products in all walks of losses and blocks. */
 double bf_job_flops(const bf_job *job);
 
 /* Beams first..*next-1 make the next chunk of at most chunk_rows rows. */
@@ -59,6 +70,7 @@ size_t bf_run_fixed_f64(const bf_job *job);
 
 /* Fill in what every record says of itself: tokens, strings, model, precision, threads. */
 bf_code bf_job_describe(bf_record *record, const bf_job *job, bf_error *err);
+bf_code bf_job_describe_masks(bf_record *record, const bf_job *job, bf_error *err);
 
 /* Derivative of each loss along a direction u [N,D] at resid_pre of layer l, by central differences of
  * the forward pass in double (error term of fourth order).  out [N]. */

@@ -43,7 +43,7 @@ static void named(list *to, const char *name, bf_dtype dtype, size_t rank, const
 static void add_flow(list *to, const bf_job *job, const char *prefix, unsigned site,
                      const char *score, size_t I, bf_dtype dtype)
 {
-    const size_t heads = bf_site_heads(&job->model->config, site), N = job->N;
+    const size_t heads = bf_site_heads(&job->config, site), N = job->N;
     const size_t deep[] = {job->layers, heads, I, N}, flat[] = {job->layers, I, N};
     bf_tensor *t = heads ? add(to, dtype, 4, deep)
                          : add(to, dtype, site == BF_SITE_RESID_FINAL ? 2 : 3,
@@ -67,7 +67,7 @@ static void add_overview(list *to, const bf_job *job, unsigned site, bf_dtype dt
 
 static void add_own(list *to, const bf_job *job, bf_dtype dtype)
 {
-    const size_t dim[] = {job->model->config.L + 1, job->N};
+    const size_t dim[] = {job->config.L + 1, job->N};
     named(to, "own.grad_norm", dtype, 2, dim);
     named(to, "future.grad_norm", dtype, 2, dim);
     named(to, "own_future.cosine", dtype, 2, dim);
@@ -92,7 +92,7 @@ static void add_weight(list *to, const bf_job *job, size_t which, const char *pa
 
 static void add_weights(list *to, const bf_job *job, bf_dtype dtype)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     for (size_t w = 0; w < BF_PARAMS && job->scores & BF_SCORE_WEIGHT; w++) {
         const size_t heads = w == BF_PARAM_Q || w == BF_PARAM_O ? c->H : w <= BF_PARAM_V ? c->G : 0;
         if (w == BF_PARAM_MLP_GATE && !c->gated)
@@ -111,7 +111,7 @@ static void add_weights(list *to, const bf_job *job, bf_dtype dtype)
 
 static void add_paths(list *to, const bf_job *job, bf_dtype dtype)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const size_t deep[] = {job->layers, c->H, job->losses, job->N},
                  flat[] = {job->layers, job->losses, job->N}, edges[] = {job->edges, 6};
     for (size_t p = 0; p < BF_SHARES && job->scores & BF_SCORE_SHARE; p++)
@@ -127,15 +127,18 @@ static void add_paths(list *to, const bf_job *job, bf_dtype dtype)
 
 bf_code bf_job_specs(bf_tensor **specs, size_t *n, const bf_job *job, bf_error *err)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const bf_dtype dtype = job->query->precision == BF_PRECISION_F64 ? BF_F64 : BF_F32;
-    const size_t pattern[] = {job->layers, c->H, job->N, job->N}, tokens[] = {job->N + 1};
+    const size_t pattern[] = {job->layers, c->H, job->N, job->N}, tokens[] = {job->query->n_tokens};
+    const size_t predicted[] = {job->N, c->V};
     list to = {0};
     named(&to, "tokens", BF_I64, 1, tokens);
     named(&to, "loss", dtype, 1, &job->N);
     if (job->query->target.kind != BF_TARGET_LOSS)
         named(&to, "target", dtype, 1, &job->N);
-    if (job->query->losses || job->summed)
+    if (job->query->masked)
+        named(&to, "masked", BF_I64, 1, &job->query->n_masked);
+    if (job->query->losses || job->query->masked || job->summed)
         named(&to, "losses", BF_I64, 1, &job->losses);
     if (job->query->layers)
         named(&to, "layers", BF_I64, 1, &job->layers);
@@ -157,6 +160,8 @@ bf_code bf_job_specs(bf_tensor **specs, size_t *n, const bf_job *job, bf_error *
     if (job->losses)
         add_paths(&to, job, dtype);
     add_weights(&to, job, dtype);
+    if (job->query->logprobs)
+        named(&to, "logprobs", dtype, 2, predicted);
     if (!job->query->no_attn)
         named(&to, "attn", dtype, 4, pattern);
     if (to.failed) {

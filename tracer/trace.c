@@ -36,16 +36,21 @@ static size_t record_bytes(const bf_tensor *specs, size_t n)
     return bytes;
 }
 
-static void count_chunks(bf_plan *plan, const bf_job *job)
+/* Add walks of all losses, or of all blocks, to the plan. */
+static void count_walks(bf_plan *plan, const bf_job *job, bool blocks, size_t walks)
 {
+    const size_t beams = blocks ? job->blocks : job->losses;
     size_t rows = 0;
-    plan->chunks = job->losses ? 1 : 0;
-    for (size_t k = 0; k < job->losses; k++) {
-        const size_t i = job->loss[k];
-        const size_t n = i + 1 - bf_walk_base(&job->model->config, i, job->lowest);
-        plan->rows += n;
+    plan->chunks += beams ? walks : 0;
+    for (size_t k = 0; k < beams; k++) {
+        size_t from = blocks ? 0 : job->loss[k] - job->summed, end = blocks ? 0 : job->loss[k] + 1;
+        if (blocks)
+            bf_job_block(&from, &end, job, k);
+        const bf_beam beam = bf_beam_make(&job->config, job->N, k, from, end - 1, job->lowest);
+        const size_t n = bf_beam_rows(&beam);
+        plan->rows += walks * n;
         if (rows && rows + n > job->chunk_rows) {
-            plan->chunks++;
+            plan->chunks += walks;
             rows = 0;
         }
         rows += n;
@@ -64,7 +69,8 @@ bf_code bf_trace_plan(bf_plan *plan, const bf_model *model, const bf_query *quer
         *plan = (bf_plan){.N = job.N, .losses = job.losses, .chunk_rows = job.chunk_rows,
                           .bytes = job.fixed_bytes + job.chunk_bytes, .flops = bf_job_flops(&job),
                           .record_bytes = record_bytes(specs, n)};
-        count_chunks(plan, &job);
+        count_walks(plan, &job, false, 1);
+        count_walks(plan, &job, true, bf_job_block_walks(&job));
         const double rate = product_rate() * (double)job.threads *
                             (query->precision == BF_PRECISION_F64 ? 0.4 : 0.8);
         plan->seconds = rate > 0.0 ? plan->flops / rate : 0.0;

@@ -7,6 +7,7 @@
 #define BF_BITS 64
 
 #include "backflow/trust.h"
+#include "base/random.h"
 #include "model/model.h"
 #include "tracer/num/walk.h"
 
@@ -14,7 +15,9 @@
 
 typedef struct {
     const bf_record *record;
-    const bf_config *c;
+    bf_config config; /* the model's, with no gradient cut */
+    bf_mask *mask;
+    const bf_config *c; /* config */
     size_t N;
     int64_t *tokens;          /* [N+1]; owned */
     size_t losses, layers;    /* lengths of the record's axes */
@@ -105,11 +108,9 @@ bf_code bf_row_measure(bf_trust_row *row, const bf_trust *trust, size_t first, b
 bf_code bf_rows_scaled(bf_trust *trust, bf_trial *trial, unsigned sites, const size_t *slots,
                        size_t n, uint64_t *seed, bf_error *err);
 
-/* Pseudo-random: splitmix64; below n; 0..n-1 in random order; a standard normal number. */
-uint64_t bf_draw_bits(uint64_t *seed);
+/* Pseudo-random (base/random.h): below n; 0..n-1 in random order. */
 size_t bf_draw_below(uint64_t *seed, size_t n);
 void bf_draw_order(size_t *out, size_t n, uint64_t *seed);
-double bf_draw_normal(uint64_t *seed);
 
 /* ---- trust_vectors.c: moves that need the gradient itself, at resid_pre */
 

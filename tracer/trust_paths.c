@@ -14,12 +14,12 @@
 #include "tracer/job.h"
 
 /* z of query r in one head with another q, key j or value j (NULL: as they are). */
-static void attend(double *z, double *weights, const bf_head_f64 *head, size_t from, size_t r,
+static void attend(double *z, double *weights, const bf_head_f64 *head, bf_span keys, size_t r,
                    size_t j, const double *q, const double *k, const double *v)
 {
     const double *query = q ? q : head->q + r * head->ldq;
     double max = -INFINITY, sum = 0.0;
-    for (size_t at = from; at <= r; at++) {
+    for (size_t at = bf_span_first(keys); at <= keys.hi; at = bf_span_next(keys, at)) {
         const double *key = k && at == j ? k : head->k + at * head->ldk;
         double dot = 0.0;
         for (size_t e = 0; e < head->K; e++)
@@ -27,10 +27,10 @@ static void attend(double *z, double *weights, const bf_head_f64 *head, size_t f
         weights[at] = dot * head->scale;
         max = weights[at] > max ? weights[at] : max;
     }
-    for (size_t at = from; at <= r; at++)
+    for (size_t at = bf_span_first(keys); at <= keys.hi; at = bf_span_next(keys, at))
         sum += weights[at] = exp(weights[at] - max);
     memset(z, 0, head->K * sizeof *z);
-    for (size_t at = from; at <= r; at++) {
+    for (size_t at = bf_span_first(keys); at <= keys.hi; at = bf_span_next(keys, at)) {
         const double *value = v && at == j ? v : head->v + at * head->ldv;
         for (size_t e = 0; e < head->K; e++)
             z[e] += weights[at] / sum * value[e];
@@ -65,10 +65,10 @@ static bf_code run_head(bf_trial *t, const bf_move *m, bf_error *err)
     const size_t first = q ? j : one ? m->query : j, last = one ? first : t->N - 1;
     size_t n = 0;
     for (size_t r = first; r <= last; r++) {
-        const size_t from = bf_reach(t->c, r, m->layer);
-        if (from > j)
-            break;
-        attend(t->rows + n * K, t->weights, &old, from, r, j, q, k, v);
+        const bf_span keys = bf_mask_keys(&old.mask, r, t->N);
+        if (!bf_span_has(keys, j))
+            continue;
+        attend(t->rows + n * K, t->weights, &old, keys, r, j, q, k, v);
         t->edits[n] = (bf_edit_f64){BF_AT_Z, m->layer, m->head, r, t->rows + n * K};
         n++;
     }

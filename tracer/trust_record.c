@@ -49,7 +49,7 @@ static bf_code read_target(bf_target *out, const bf_record *record, bf_error *er
 {
     static const char *const names[] = {"loss", "logit", "logprob", "logit-diff", "entropy"};
     const char *text = bf_record_meta(record, "target");
-    *out = (bf_target){BF_TARGET_LOSS, -1, -1};
+    *out = (bf_target){.a = -1, .b = -1};
     if (!text)
         return BF_OK;
     const size_t len = strcspn(text, " ");
@@ -175,14 +175,37 @@ static bf_code read_summed(bf_evidence *e, bf_error *err)
     return BF_OK;
 }
 
+/* The record's walk passed all keys and values, so trials must, whatever the model's config.json says. */
+static bf_code pass_all(bf_evidence *e, bf_error *err)
+{
+    const size_t L = e->config.L;
+    if (!e->config.mask)
+        return BF_OK;
+    if (!(e->mask = malloc(L * sizeof *e->mask)))
+        return bf_fail(err, BF_ENOMEM, "cannot hold %zu masks", L);
+    for (size_t l = 0; l < L; l++) {
+        e->mask[l] = e->config.mask[l];
+        e->mask[l].detach = BF_DETACH_NONE;
+    }
+    e->config.mask = e->mask;
+    return BF_OK;
+}
+
 bf_code bf_evidence_open(bf_evidence *e, const bf_record *record, bf_model *model, bf_error *err)
 {
-    *e = (bf_evidence){.record = record, .c = &model->config};
+    *e = (bf_evidence){.record = record, .config = model->config, .c = &e->config};
     const char *precision = bf_record_meta(record, "precision");
     const bf_tensor *tokens = bf_record_find(record, "tokens");
     bf_code rc = check_model(record, model, err);
     if (rc)
         return rc;
+    const char *mask = bf_record_meta(record, "mask"), *detach = bf_record_meta(record, "detach");
+    if (detach)
+        return bf_fail(err, BF_EUNSUPPORTED, "the record's detach is \"%.60s\": moving a vector shows what "
+                       "the cut gradient leaves out, too", detach);
+    if (mask && (strstr(mask, "bidirectional") || strstr(mask, "compressive")))
+        return bf_fail(err, BF_EUNSUPPORTED, "the record's mask is \"%.60s\", wanted one of earlier tokens and "
+                       "softmax alone", mask);
     if (!tokens || tokens->dtype != BF_I64 || tokens->rank != 1 || tokens->dim[0] < 2)
         return bf_fail(err, BF_ESHAPE, "the record's tokens are no list of 2 or more");
     e->N = tokens->dim[0] - 1;
@@ -192,7 +215,9 @@ bf_code bf_evidence_open(bf_evidence *e, const bf_record *record, bf_model *mode
     for (size_t k = 0; k <= e->N; k++)
         e->tokens[k] = bf_evidence_integer(tokens, k);
     e->rough = bf_record_meta(record, "pruned") || (precision && strcmp(precision, "bf16") == 0);
-    rc = read_target(&e->target, record, err);
+    rc = pass_all(e, err);
+    if (!rc)
+        rc = read_target(&e->target, record, err);
     if (!rc)
         rc = check_target(e, model, err);
     if (!rc)
@@ -206,6 +231,7 @@ bf_code bf_evidence_open(bf_evidence *e, const bf_record *record, bf_model *mode
 
 void bf_evidence_end(bf_evidence *e)
 {
+    free(e->mask);
     free(e->tokens);
     free(e->loss);
     free(e->layer);

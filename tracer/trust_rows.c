@@ -13,24 +13,9 @@
  * ReLU switch on the way, and well above rounding. */
 static const double step = 0x1p-16;
 
-uint64_t bf_draw_bits(uint64_t *seed)
-{
-    uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 size_t bf_draw_below(uint64_t *seed, size_t n)
 {
-    return (size_t)(bf_draw_bits(seed) % n);
-}
-
-double bf_draw_normal(uint64_t *seed)
-{
-    const double u = ((double)(bf_draw_bits(seed) >> 11) + 0.5) * 0x1p-53;
-    const double v = ((double)(bf_draw_bits(seed) >> 11) + 0.5) * 0x1p-53;
-    return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+    return (size_t)(bf_random_next(seed) % n);
 }
 
 void bf_draw_order(size_t *out, size_t n, uint64_t *seed)

@@ -163,7 +163,8 @@ bool bf_trial_reaches(const bf_trial *t, unsigned k, size_t l, size_t j, size_t 
         return j <= i && j + t->evidence->summed >= i;
     const bool before = k == BF_AT_RESID_PRE || k == BF_AT_K ||
                         k == BF_AT_V; /* its layer's attention */
-    return j <= i && j >= bf_walk_base(t->c, i - t->evidence->summed, before ? l : l + 1);
+    const bf_span from = {0, i - t->evidence->summed, i};
+    return bf_span_has(bf_walk_span(t->c, t->N, from, before ? l : l + 1), j);
 }
 
 void bf_trial_stage(bf_trial *t)

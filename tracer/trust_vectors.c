@@ -13,7 +13,7 @@
 static bf_code walk_loss(bf_trial *t, size_t i, bf_error *err)
 {
     const size_t n = (t->c->L + 1) * t->N * t->c->D, from = i - t->evidence->summed;
-    bf_beam beam = {.lo = from, .hi = i, .base = bf_walk_base(t->c, from, 0)};
+    bf_beam beam = bf_beam_make(t->c, t->N, 0, from, i, 0);
     memset(t->walk.sums.own, 0, n * sizeof(double));
     memset(t->walk.sums.future, 0, n * sizeof(double));
     return bf_walk_chunk_f64(&t->walk, &beam, 1, err);
@@ -149,7 +149,7 @@ static void aim(desk *d, unsigned kind, const double *a, const double *g, size_t
                D * sizeof *to);
     }
     for (size_t e = 0; e < D && kind == RANDOM; e++)
-        to[e] = bf_draw_normal(d->seed);
+        to[e] = bf_random_normal(d->seed);
     if (g)
         memcpy(to, g, D * sizeof *to);
     const double size = sqrt(dot(to, to, D)), by = size > 0.0 ? sqrt(dot(a, a, D)) / size : 0.0;

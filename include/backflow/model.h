@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "backflow/error.h"
+#include "backflow/record.h"
 #include "backflow/tokenizer.h"
 
 typedef struct bf_model bf_model;
@@ -33,13 +34,24 @@ typedef enum {
     BF_TARGET_LOGIT,      /* x[a] */
     BF_TARGET_LOGPROB,    /* log p[a], nats */
     BF_TARGET_LOGIT_DIFF, /* x[a] - x[b]: why a and not b */
-    BF_TARGET_ENTROPY     /* -sum p log p, nats */
+    BF_TARGET_ENTROPY,    /* -sum p log p, nats */
+    BF_TARGET_KL          /* sum r (log r - log p), nats; r: what another run predicted there */
 } bf_target_kind;
 
 typedef struct {
     bf_target_kind kind;
     int64_t a, b;
+    const bf_record *reference; /* of KL: a record with logprobs; borrowed, while the target is used */
+    bool other_text;            /* of KL: the reference's tokens may be others, as many */
 } bf_target;
+
+/* Keys and values that pass no gradient. None of it changes a value of the forward run. */
+typedef enum {
+    BF_DETACH_MODEL,  /* those that the model's config.json says */
+    BF_DETACH_NONE,   /* all pass it */
+    BF_DETACH_MEMORY, /* segment recurrence: not those before the query's own segment */
+    BF_DETACH_MYOPIC  /* only the query's own position passes it (Wu et al. 2024, arXiv:2404.00859) */
+} bf_detach;
 
 /* Open a model: a folder, or the name of a bundled one. Nothing of the weights is read but headers.
  * out  owned by the caller (bf_model_free); untouched on failure.
@@ -53,5 +65,8 @@ bf_code bf_model_tokenizer(const bf_tokenizer **out, bf_model *model, bf_error *
 /* SHA-256, in hexadecimal, of the weight files' bytes, one after the other in name order (for one
  * file what sha256sum prints). Computed at the first call. Borrowed. */
 bf_code bf_model_sha256(const char **out, bf_model *model, bf_error *err);
+
+/* SHA-256 of any file's bytes, in hexadecimal. BF_EIO; BF_ENOMEM. Messages start with the path. */
+bf_code bf_file_sha256(char out[65], const char *path, bf_error *err);
 
 #endif

@@ -23,6 +23,8 @@ typedef struct {
 /* Load path (a tokenizer.json). out owned by the caller (bf_tokenizer_free); untouched on failure.
  * BF_EIO, BF_EFORMAT, BF_EUNSUPPORTED, BF_ENOMEM; messages name the file and the field. */
 bf_code bf_tokenizer_open(bf_tokenizer **out, const char *path, bf_error *err);
+/* The same from the text of a tokenizer.json; messages name the field. */
+bf_code bf_tokenizer_parse(bf_tokenizer **out, const char *text, size_t len, bf_error *err);
 void bf_tokenizer_free(bf_tokenizer *tokenizer); /* NULL-safe */
 
 /* Encode text[0..len) (UTF-8; bytes that are not are taken as U+FFFD, as `tokenizers` callers do).

@@ -4,8 +4,8 @@
  * through it at once, and records for every loss i, site and position j <= i the scores of the
  * cotangent g = d loss_i / d a_j:
  *     grad_norm   |g|, nats per unit of a        grad_x_act   sum_d g[d] * a[d], nats
- * Invariants: g is exactly zero for j > i; a record is bitwise the same for any number of threads and
- * any memory budget. */
+ * Invariants: in a causal model g is exactly zero for j > i; a record is bitwise the same for any number
+ * of threads and any memory budget. */
 #ifndef BACKFLOW_TRACER_H
 #define BACKFLOW_TRACER_H
 
@@ -53,8 +53,13 @@ typedef void bf_progress(void *context, const char *stage, double done, double s
 /* Zero-initialise, then set what differs. */
 typedef struct {
     const int64_t *tokens; /* [n_tokens], t[0..N]; borrowed */
-    size_t n_tokens;       /* N + 1, at least 2 */
-    const size_t *losses;  /* [n_losses] ascending, each < N; NULL: all */
+    size_t n_tokens;       /* N + 1, at least 2; with masked N */
+    const size_t *masked;  /* [n_masked] ascending, or NULL. Bidirectional models only: the model reads its
+                            * mask token at these positions, N is n_tokens, and loss_i = -log p(t[i] | what
+                            * it reads), i among these */
+    size_t n_masked;
+    bf_detach detach;      /* zero: as the model says. Stops gradient; the losses stay what they are */
+    const size_t *losses;  /* [n_losses] ascending, each < N; NULL: all (with masked: those) */
     size_t n_losses;
     const size_t *layers;  /* [n_layers] ascending, each < L; NULL: all */
     size_t n_layers;
@@ -63,6 +68,7 @@ typedef struct {
     unsigned sites;        /* 0: all */
     unsigned scores;       /* 0: grad_norm and grad_x_act */
     bool no_attn;          /* leave the attention patterns out of the record */
+    bool logprobs;         /* record what is predicted at every position: logprobs [N,V] */
     bf_precision precision;
     size_t memory;         /* bytes for activations and gradients; 0: 4 GiB. Not counted: weights, record */
     size_t threads;        /* 0: as many as the machine has */
@@ -78,7 +84,7 @@ typedef struct {
 
 /* What a trace will take. */
 typedef struct {
-    size_t N, losses, rows; /* rows: pairs (i,j) */
+    size_t N, losses, rows; /* rows: pairs (i,j), and of each walk of the blocks (block,j) */
     size_t chunks;          /* the losses are walked in so many parts */
     size_t chunk_rows;      /* rows of the largest */
     size_t bytes;           /* activations, gradients and scratch; weights and record not counted */
@@ -98,6 +104,13 @@ typedef struct {
     double residual, tolerance; /* holds if residual <= tolerance; both relative unless name is zeros */
     char what[120];       /* in words */
 } bf_check;
+
+/* Can a run over these tokens be compared with the target's reference (BF_TARGET_KL)? It must hold
+ * logprobs, F32 or F64 [N,V], whose rows are distributions, and, unless other_text, the same tokens.
+ * logprobs  the tensor, borrowed from the reference; V: of the run's model, N: its positions
+ * BF_EARG there is none, or it is of other tokens; BF_ESHAPE; BF_EFORMAT not a distribution. */
+bf_code bf_target_reference(const bf_tensor **logprobs, const bf_target *target, const int64_t *tokens,
+                            size_t n_tokens, size_t N, size_t V, bf_error *err);
 
 /* Trace.
  * out     new record, owned by the caller; with path != NULL backed by a file beside path and not yet

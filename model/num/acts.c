@@ -69,7 +69,11 @@ static R(bf_acts) *lay(layout *to, const bf_config *c, size_t N, bool shared)
     R(bf_layer_acts) none, *layers = take(to, c->L, sizeof *layers);
     R(bf_acts) *a = acts ? acts : &spare;
     const size_t half = c->rotary_dim / 2;
-    a->target = (bf_target){BF_TARGET_LOSS, -1, -1};
+    a->target = (bf_target){.a = -1, .b = -1};
+    a->reference = NULL;
+    a->logprobs = NULL;
+    a->targets = NULL;
+    a->kept = NULL;
     a->N = N;
     a->L = c->L;
     a->edits = NULL;
@@ -117,18 +121,20 @@ bf_code R(bf_acts_new)(R(bf_acts) **out, const bf_config *config, size_t N, bool
 
 R(bf_head) R(bf_acts_head)(const R(bf_acts) *acts, const bf_config *c, size_t l, size_t h)
 {
-    const R(bf_layer_acts) *a = &acts->layer[l];
+    const R(bf_layer_acts) *a = &acts->layer[l], *kept = acts->kept ? &acts->kept->layer[l] : NULL;
     const size_t g = h / (c->H / c->G);
     return (R(bf_head)){.q = a->rotated + h * c->K,
                         .k = a->rotated + (c->H + g) * c->K,
                         .v = a->qkv + (c->H + c->G + g) * c->K,
+                        .kept_k = kept ? kept->rotated + (c->H + g) * c->K : NULL,
+                        .kept_v = kept ? kept->qkv + (c->H + c->G + g) * c->K : NULL,
                         .pattern = a->pattern + h * acts->N * acts->N,
                         .N = acts->N,
                         .K = c->K,
                         .ldq = a->rotated_ld,
                         .ldk = a->rotated_ld,
                         .ldv = (c->H + 2 * c->G) * c->K,
-                        .window = c->window ? c->window[l] : 0,
+                        .mask = bf_config_mask(c, l),
                         .scale = (real)c->attn_scale[l]};
 }
 

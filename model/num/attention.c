@@ -8,9 +8,27 @@
 /* Rows of queries handled at once: small enough for the cache, large enough for BLAS. */
 enum { BLOCK = 64 };
 
-static size_t first_key(size_t r, size_t window)
+/* Keys that any of the rows first..last reads, and maybe some more. */
+static bf_span block_keys(const R(bf_head) *h, size_t first, size_t last)
 {
-    return window && r + 1 > window ? r + 1 - window : 0;
+    const bf_span low = bf_mask_keys(&h->mask, first, h->N), high = bf_mask_keys(&h->mask, last, h->N);
+    return high.sinks < low.lo ? (bf_span){high.sinks, low.lo, high.hi} : (bf_span){0, 0, high.hi};
+}
+
+static double inner(const real *a, const real *b, size_t n)
+{
+    double sum = 0.0;
+    for (size_t e = 0; e < n; e++)
+        sum += (double)a[e] * (double)b[e];
+    return sum;
+}
+
+/* Rows a.. of a block end here: all of one segment where there is a compressive memory. */
+static size_t block_end(const bf_mask *m, size_t a, size_t end)
+{
+    const size_t next = m->compressive > 0.0 ? (a / m->segment + 1) * m->segment : end;
+    end = end < next ? end : next;
+    return a + BLOCK < end ? a + BLOCK : end;
 }
 
 BF_HOT double R(bf_exp_shifted)(real *x, size_t n)
@@ -41,31 +59,62 @@ BF_HOT static void softmax_row(real *s, size_t n)
         s[j] *= inverse;
 }
 
+/* Scores of one row to weights. What it reads of the sinks is put beside the other keys meanwhile. */
+static void pattern_row(const R(bf_head) *h, size_t r)
+{
+    bf_span keys = bf_mask_keys(&h->mask, r, h->N);
+    keys.lo += bf_mask_stored(&h->mask, r);
+    real *row = h->pattern + r * h->N, *from = row + keys.lo - keys.sinks;
+    const size_t cut = h->kept_k ? bf_mask_cut(&h->mask, r) : 0;
+    for (size_t j = bf_span_first(keys); j < cut; j = bf_span_next(keys, j))
+        row[j] = (real)((double)h->scale * inner(h->q + r * h->ldq, h->kept_k + j * h->ldk, h->K));
+    memmove(from, row, keys.sinks * sizeof *row);
+    softmax_row(from, bf_span_size(keys));
+    memmove(row, from, keys.sinks * sizeof *row);
+    memset(row + keys.sinks, 0, (keys.lo - keys.sinks) * sizeof *row);
+    memset(row + keys.hi + 1, 0, (h->N - keys.hi - 1) * sizeof *row);
+}
+
 void R(bf_attention_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
 {
     const size_t N = h->N;
-    for (size_t a = r0; a < r1; a += BLOCK) {
-        const size_t b = a + BLOCK < r1 ? a + BLOCK : r1;
-        const size_t k0 = first_key(a, h->window);
-        R(bf_gemm)(false, true, b - a, b - k0, h->K, h->scale, h->q + a * h->ldq, h->ldq,
-                   h->k + k0 * h->ldk, h->ldk, false, h->pattern + a * N + k0, N);
-        for (size_t r = a; r < b; r++) {
-            real *row = h->pattern + r * N;
-            const size_t j0 = first_key(r, h->window);
-            softmax_row(row + j0, r + 1 - j0);
-            memset(row, 0, j0 * sizeof *row);
-            memset(row + r + 1, 0, (N - r - 1) * sizeof *row);
-        }
+    for (size_t a = r0, b; a < r1; a = b) {
+        b = block_end(&h->mask, a, r1);
+        const bf_span keys = block_keys(h, a, b - 1);
+        R(bf_gemm)(false, true, b - a, keys.hi + 1 - keys.lo, h->K, h->scale, h->q + a * h->ldq, h->ldq,
+                   h->k + keys.lo * h->ldk, h->ldk, false, h->pattern + a * N + keys.lo, N);
+        if (keys.sinks)
+            R(bf_gemm)(false, true, b - a, keys.sinks, h->K, h->scale, h->q + a * h->ldq, h->ldq, h->k,
+                       h->ldk, false, h->pattern + a * N, N);
+        for (size_t r = a; r < b; r++)
+            pattern_row(h, r);
+        if (h->mask.compressive > 0.0)
+            R(bf_memory_pattern)(h, a, b);
     }
+}
+
+/* Put kept values in the place of those that pass no gradient to z of query r. */
+static void mix_kept(const R(bf_head) *h, real *z, size_t r)
+{
+    const bf_span keys = bf_mask_keys(&h->mask, r, h->N);
+    const size_t cut = bf_mask_cut(&h->mask, r);
+    for (size_t j = bf_span_first(keys); j < cut; j = bf_span_next(keys, j))
+        for (size_t e = 0; e < h->K; e++)
+            z[e] += h->pattern[r * h->N + j] * (h->kept_v[j * h->ldv + e] - h->v[j * h->ldv + e]);
 }
 
 void R(bf_attention_mix)(const R(bf_head) *h, real *z, size_t ldz, size_t r0, size_t r1)
 {
     for (size_t a = r0; a < r1; a += BLOCK) {
         const size_t b = a + BLOCK < r1 ? a + BLOCK : r1;
-        const size_t k0 = first_key(a, h->window);
-        R(bf_gemm)(false, false, b - a, h->K, b - k0, 1, h->pattern + a * h->N + k0, h->N,
-                   h->v + k0 * h->ldv, h->ldv, false, z + a * ldz, ldz);
+        const bf_span keys = block_keys(h, a, b - 1);
+        R(bf_gemm)(false, false, b - a, h->K, keys.hi + 1 - keys.lo, 1, h->pattern + a * h->N + keys.lo,
+                   h->N, h->v + keys.lo * h->ldv, h->ldv, false, z + a * ldz, ldz);
+        if (keys.sinks)
+            R(bf_gemm)(false, false, b - a, h->K, keys.sinks, 1, h->pattern + a * h->N, h->N, h->v,
+                       h->ldv, true, z + a * ldz, ldz);
+        for (size_t r = a; r < b && h->kept_v; r++)
+            mix_kept(h, z + r * ldz, r);
     }
 }
 
@@ -89,13 +138,19 @@ static void watch_row(const real *dp, const real *p, real mean, size_t n, double
         *residual = fabs(sum) / size;
 }
 
-/* ds = scale * p * (dp - sum_j p dp), in place of dp. */
-BF_HOT static void softmax_row_vjp(real *dp, const real *p, size_t n, real scale, double *residual)
+/* ds = scale * p * (dp - sum_j p dp / sum), in place of dp; sum is that of the p. */
+BF_HOT static void softmax_row_vjp(real *dp, const real *p, size_t n, real scale, double sum,
+                                   double *residual)
 {
     double dot = 0.0;
 #pragma omp simd reduction(+ : dot)
     for (size_t j = 0; j < n; j++)
         dot += (double)p[j] * (double)dp[j];
+    if (sum != 1.0) { /* so that a lone key's weight is 1 to the bit, and its ds 0 */
+        dot = 0.0;
+        for (size_t j = 0; j < n; j++)
+            dot += (double)p[j] / sum * (double)dp[j];
+    }
     const real mean = (real)dot;
     if (residual)
         watch_row(dp, p, mean, n, residual);
@@ -119,40 +174,115 @@ static const real *gather(real *dst, const real *src, size_t ld, const unsigned 
 }
 
 void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, size_t ldp,
-                                const real *dz, size_t ldz, size_t n, size_t k0, size_t keys,
+                                const real *dz, size_t ldz, const unsigned *pos, size_t n, bf_span keys,
                                 double *residual)
 {
-    R(bf_gemm)(false, true, n, keys, h->K, 1, dz, ldz, h->v + k0 * h->ldv, h->ldv, false, ds, keys);
-    for (size_t r = 0; r < n; r++)
-        softmax_row_vjp(ds + r * keys, p + r * ldp, keys, h->scale, residual);
+    const size_t stored = bf_mask_stored(&h->mask, pos[0]);
+    const size_t ld = bf_span_size(keys);
+    R(bf_gemm)(false, true, n, ld - keys.sinks, h->K, 1, dz, ldz, h->v + keys.lo * h->ldv, h->ldv, false,
+               ds + keys.sinks, ld);
+    if (keys.sinks)
+        R(bf_gemm)(false, true, n, keys.sinks, h->K, 1, dz, ldz, h->v, h->ldv, false, ds, ld);
+    for (size_t r = 0; r < n; r++) {
+        softmax_row_vjp(ds + r * ld + stored, p + r * ldp + stored, ld - stored, h->scale,
+                        (double)(real)(1.0 - h->mask.compressive), residual);
+        if (stored)
+            R(bf_memory_scores_vjp)(ds + r * ld, h, p + r * ldp, pos[r]);
+    }
 }
 
-/* One block of at most BLOCK rows. */
+/* A block of at most BLOCK rows of one loss, and what it reads, rows ld* apart. */
+typedef struct {
+    const unsigned *pos;
+    size_t n, ldp, ldq, ldz;
+    bf_span keys;
+    const real *p, *q, *dz; /* p [n, keys] */
+    real *ds;
+} block;
+
+/* Weights of the block's keys: where they stand if that is in one piece and nobody writes there, else
+ * copied to room. */
+static const real *gather_weights(real *room, const R(bf_head) *h, const block *b, size_t *ld)
+{
+    const size_t sinks = b->keys.sinks, n = bf_span_size(b->keys);
+    if (!sinks && !bf_mask_cut(&h->mask, b->pos[b->n - 1]))
+        return gather(room, h->pattern + b->keys.lo, h->N, b->pos, 0, b->n, n, ld);
+    for (size_t r = 0; r < b->n; r++) {
+        const real *row = h->pattern + b->pos[r] * h->N;
+        memcpy(room + r * n, row, sinks * sizeof *room);
+        memcpy(room + r * n + sinks, row + b->keys.lo, (n - sinks) * sizeof *room);
+    }
+    *ld = n;
+    return room;
+}
+
+/* ds and p of keys that pass no gradient to 0. p was copied, as there is a cut. */
+static void cut_rows(const R(bf_head) *h, const block *b, real *p)
+{
+    const size_t sinks = b->keys.sinks, n = bf_span_size(b->keys);
+    for (size_t r = 0; r < b->n; r++) {
+        const size_t cut = bf_mask_cut(&h->mask, b->pos[r]);
+        const size_t none = cut > b->keys.lo ? sinks + cut - b->keys.lo : cut ? sinks : 0;
+        memset(b->ds + r * n, 0, none * sizeof *p);
+        memset(p + r * n, 0, none * sizeof *p);
+    }
+}
+
+/* dk += ds^T q and dv += p^T dz for the keys of the block that pass gradient. */
+static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const block *b)
+{
+    const size_t cut = bf_mask_cut(&h->mask, b->pos[0]), n = bf_span_size(b->keys), K = h->K;
+    const size_t lo = cut > b->keys.lo ? cut : b->keys.lo, keys = b->keys.hi + 1 - lo;
+    const size_t at = (lo - to->base) * to->ldd, skip = n - keys;
+    const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), past = stored > lo ? stored - lo : 0;
+    R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->ds + skip + past, n, b->q, b->ldq, true,
+               to->dk + at + past * to->ldd, to->ldd);
+    if (past) /* a cut leaves nothing before the segment: base is 0 here */
+        R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
+    R(bf_gemm)(true, false, keys, K, b->n, 1, b->p + skip, b->ldp, b->dz, b->ldz, true, to->dv + at,
+               to->ldd);
+    if (!b->keys.sinks || cut)
+        return;
+    R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->ds, n, b->q, b->ldq, true, to->dk, to->ldd);
+    R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->p, b->ldp, b->dz, b->ldz, true, to->dv, to->ldd);
+}
+
 static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsigned *pos, size_t n,
                       real *scratch, double *residual)
 {
-    const size_t K = h->K, k0 = first_key(pos[0], h->window), keys = pos[n - 1] + 1 - k0;
+    const size_t K = h->K;
     const bool dense = pos[n - 1] - pos[0] == n - 1;
-    const size_t at = (k0 - to->base) * to->ldd;
-    real *ds = scratch, *rest = ds + BLOCK * h->N, *spare = rest + BLOCK * (h->N + 2 * K);
-    size_t ldp, ldq, ldz;
-    const real *p = gather(rest, h->pattern + k0, h->N, pos, 0, n, keys, &ldp);
-    const real *q = gather(rest + BLOCK * h->N, h->q, h->ldq, pos, 0, n, K, &ldq);
-    const real *g = gather(rest + BLOCK * (h->N + K), to->dz, to->ldz, pos, to->base, n, K, &ldz);
+    real *rest = scratch + BLOCK * h->N, *spare = rest + BLOCK * (h->N + 2 * K);
+    block b = {.pos = pos, .n = n, .keys = block_keys(h, pos[0], pos[n - 1]), .ds = scratch};
+    b.p = gather_weights(rest, h, &b, &b.ldp);
+    b.q = gather(rest + BLOCK * h->N, h->q, h->ldq, pos, 0, n, K, &b.ldq);
+    b.dz = gather(rest + BLOCK * (h->N + K), to->dz, to->ldz, pos, to->base, n, K, &b.ldz);
     real *dq = dense ? to->dq + (pos[0] - to->base) * to->lddq : spare;
+    const size_t ld = bf_span_size(b.keys), sinks = b.keys.sinks, lddq = dense ? to->lddq : K;
 
-    R(bf_attention_scores_vjp)(ds, h, p, ldp, g, ldz, n, k0, keys, residual);
-    R(bf_gemm)(false, false, n, K, keys, 1, ds, keys, h->k + k0 * h->ldk, h->ldk, false, dq,
-               dense ? to->lddq : K);
+    R(bf_attention_scores_vjp)(b.ds, h, b.p, b.ldp, b.dz, b.ldz, pos, n, b.keys, residual);
+    const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = sinks + stored;
+    R(bf_gemm)(false, false, n, K, ld - skip, 1, b.ds + skip, ld, h->k + (b.keys.lo + stored) * h->ldk,
+               h->ldk, false, dq, lddq);
+    if (stored)
+        R(bf_memory_query_vjp)(dq, lddq, h, b.q, b.ldq, n, b.ds, ld, stored);
+    if (sinks)
+        R(bf_gemm)(false, false, n, K, sinks, 1, b.ds, ld, h->k, h->ldk, true, dq, lddq);
     for (size_t r = 0; r < n && !dense; r++)
         memcpy(to->dq + (pos[r] - to->base) * to->lddq, spare + r * K, K * sizeof *spare);
-    R(bf_gemm)(true, false, keys, K, n, 1, ds, keys, q, ldq, true, to->dk + at, to->ldd);
-    R(bf_gemm)(true, false, keys, K, n, 1, p, ldp, g, ldz, true, to->dv + at, to->ldd);
+    if (bf_mask_cut(&h->mask, pos[n - 1]))
+        cut_rows(h, &b, rest);
+    block_keys_vjp(h, to, &b);
 }
 
 void R(bf_attention_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, const unsigned *pos,
                          size_t n, real *scratch, double *residual)
 {
-    for (size_t a = 0; a < n; a += BLOCK)
-        block_vjp(head, flow, pos + a, n - a < BLOCK ? n - a : BLOCK, scratch, residual);
+    const bf_mask *m = &head->mask;
+    for (size_t a = 0, b; a < n; a = b) {
+        b = a + BLOCK < n ? a + BLOCK : n;
+        while (bf_mask_stored(m, pos[a]) != bf_mask_stored(m, pos[b - 1]))
+            b--;
+        block_vjp(head, flow, pos + a, b - a, scratch, residual);
+    }
 }

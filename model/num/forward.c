@@ -12,7 +12,7 @@ typedef struct {
     R(bf_acts) *acts;
     R(bf_params) *params;
     const bf_config *c;
-    const int64_t *tokens;
+    const int64_t *targets;
     bf_pool *pool;
     bf_arena *scratch;
     /* the layer at hand */
@@ -214,6 +214,45 @@ static bf_code layer(run *f, bf_error *err)
     return BF_OK;
 }
 
+static double logprob_at(const bf_tensor *t, size_t k)
+{
+    if (t->dtype == BF_F32) {
+        float single;
+        memcpy(&single, (const char *)t->data + k * sizeof single, sizeof single);
+        return (double)single;
+    }
+    double value;
+    memcpy(&value, (const char *)t->data + k * sizeof value, sizeof value);
+    return value;
+}
+
+/* Logits x of row i to d KL(r || p) / d x = p - r, in place, and the divergence. lse: log sum e^x.
+ * The reference's rounding is taken out of r. As r (log r - log p) - r + p no term is below 0, so
+ * that small divergences do not drown in what cancels. */
+static double kl_row(real *x, size_t V, const bf_tensor *reference, size_t i, double lse)
+{
+    double all = 0.0, value = 0.0;
+    for (size_t v = 0; v < V; v++)
+        all += exp(logprob_at(reference, i * V + v));
+    const double shift = log(all);
+    for (size_t v = 0; v < V; v++) {
+        const double log_r = logprob_at(reference, i * V + v) - shift, log_p = (double)x[v] - lse;
+        const double r = exp(log_r), p = exp(log_p), d = log_r - log_p;
+        value += r > 0.0 ? fabs(d) < 1.0 ? r * (expm1(-d) + d) : r * d - r + p : p;
+        x[v] = (real)(p - r);
+    }
+    return value < 0.0 ? 0.0 : value;
+}
+
+/* Sum of e^(x-max) but for the target's. */
+static double others_of(const real *x, size_t V, size_t target, double max)
+{
+    double sum = 0.0;
+    for (size_t v = 0; v < V; v++)
+        sum += v == target ? 0.0 : exp((double)x[v] - max);
+    return sum;
+}
+
 /* Probabilities p of one row to d value / d logits, in place, and the value. at_a, at_b: log p there. */
 static double target_row(real *p, size_t V, const bf_target *t, size_t a, size_t b, double at_a,
                          double at_b, double lse)
@@ -234,6 +273,7 @@ static double target_row(real *p, size_t V, const bf_target *t, size_t a, size_t
     case BF_TARGET_LOGIT:
     case BF_TARGET_LOGIT_DIFF:
     case BF_TARGET_LOSS:
+    case BF_TARGET_KL:
         break;
     }
     memset(p, 0, V * sizeof *p);
@@ -244,13 +284,26 @@ static double target_row(real *p, size_t V, const bf_target *t, size_t a, size_t
     return at_a - at_b;
 }
 
+/* The same, and x to e^(x-max). */
+static double exp_others(real *x, size_t V, size_t target)
+{
+    const double all = R(bf_exp_shifted)(x, V);
+    double others = all - (double)x[target];
+    if (others < 0.5 * all) { /* cancellation: add up what is left */
+        others = 0.0;
+        for (size_t v = 0; v < V; v++)
+            others += v == target ? 0.0 : (double)x[v];
+    }
+    return others;
+}
+
 /* Logits of one row to d loss / d logits = softmax - onehot, in place; the loss is kept. The target's
  * entry is minus the sum of all others, so that it stays exact where the model is sure. */
 static void loss_task(void *context, size_t task, size_t worker)
 {
     (void)worker;
     const run *f = context;
-    const size_t V = f->c->V, i = f->i0 + task, target = (size_t)f->tokens[i + 1];
+    const size_t V = f->c->V, i = f->i0 + task, target = (size_t)f->targets[i];
     real *x = f->logits + task * V;
     real max = x[0];
 #pragma omp simd reduction(max : max)
@@ -260,15 +313,20 @@ static void loss_task(void *context, size_t task, size_t worker)
     const size_t a = t->a < 0 ? target : (size_t)t->a, b = t->b < 0 ? target : (size_t)t->b;
     const double shifted = (double)x[target] - (double)max, at_a = (double)x[a] - (double)max,
                  at_b = (double)x[b] - (double)max;
-    const double all = R(bf_exp_shifted)(x, V);
-    double others = all - (double)x[target];
-    if (others < 0.5 * all) { /* cancellation: add up what is left */
-        others = 0.0;
-        for (size_t v = 0; v < V; v++)
-            others += v == target ? 0.0 : (double)x[v];
-    }
+    real *logprobs = f->acts->logprobs ? f->acts->logprobs + i * V : NULL;
+    if (logprobs)
+        memcpy(logprobs, x, V * sizeof *x);
+    const double others = t->kind == BF_TARGET_KL ? others_of(x, V, target, (double)max)
+                                                  : exp_others(x, V, target);
     const double sum = others + exp(shifted);
     f->acts->loss[i] = shifted > -30.0 ? log1p(others * exp(-shifted)) : log(sum) - shifted;
+    const double lse = (double)max + log(sum);
+    for (size_t v = 0; v < V && logprobs; v++)
+        logprobs[v] = (real)((double)logprobs[v] - lse);
+    if (t->kind == BF_TARGET_KL) {
+        f->acts->value[i] = kl_row(x, V, f->acts->reference, i, lse);
+        return;
+    }
     const real inverse = (real)(1.0 / sum);
     for (size_t v = 0; v < V; v++)
         x[v] *= inverse;
@@ -276,8 +334,7 @@ static void loss_task(void *context, size_t task, size_t worker)
     if (t->kind == BF_TARGET_LOSS)
         x[target] = (real)(-others / sum);
     else
-        f->acts->value[i] = target_row(x, V, t, a, b, at_a - log(sum), at_b - log(sum),
-                                       (double)max + log(sum));
+        f->acts->value[i] = target_row(x, V, t, a, b, at_a - log(sum), at_b - log(sum), lse);
 }
 
 enum { HEAD_COLS = 128 };
@@ -312,6 +369,9 @@ static bf_code head_part(run *f, const volatile sig_atomic_t *stop, bf_error *er
     for (size_t i = 0; i < N; i++)
         if (!isfinite(f->acts->loss[i]))
             return bf_fail(err, BF_ENONFINITE, "the loss of token %zu is not finite", i + 1);
+    for (size_t i = 0; i < N; i++)
+        if (!isfinite(f->acts->value[i]))
+            return bf_fail(err, BF_ENONFINITE, "the target of position %zu is not finite", i);
     return BF_OK;
 }
 
@@ -329,7 +389,8 @@ bf_code R(bf_forward_from)(R(bf_acts) *acts, size_t l, R(bf_params) *params, con
 {
     const size_t mark = bf_arena_mark(scratch), N = acts->N;
     const size_t head_rows = N < HEAD_ROWS ? N : HEAD_ROWS;
-    run f = {.acts = acts, .params = params, .c = c, .tokens = tokens, .pool = pool};
+    run f = {.acts = acts, .params = params, .c = c, .pool = pool};
+    f.targets = acts->targets ? acts->targets : tokens + 1;
     f.normed = bf_arena_take(scratch, N, c->D * sizeof(real));
     f.hidden = bf_arena_take(scratch, N, c->F * sizeof(real));
     f.gate = c->gated ? bf_arena_take(scratch, N, c->F * sizeof(real)) : f.hidden;

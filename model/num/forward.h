@@ -37,14 +37,19 @@ typedef struct {
     const real *value;            /* [D], of heads [K] */
 } R(bf_edit);
 
-typedef struct {
+typedef struct R(bf_acts) {
     size_t N, L;
+    const struct R(bf_acts) *kept; /* NULL, or a run whose keys and values stand where the mask passes no
+                                    * gradient; for the caller to set before a run */
     const R(bf_edit) *edits; /* [n_edits], for the caller to set before a run; 0: none */
     size_t n_edits;
     R(bf_layer_acts) *layer; /* [L] */
     real *resid_final;       /* [N,D] */
     real *mean, *rstd;       /* [N] of the final norm */
     bf_target target;        /* set by the caller before the run; zero: the loss */
+    const bf_tensor *reference; /* set by the caller: BF_TARGET_KL's logprobs [N,V], F32 or F64 */
+    real *logprobs;          /* set by the caller: [N,V] out, or NULL */
+    const int64_t *targets;  /* [N] set by the caller: true tokens; NULL: the one after each input */
     double *loss, *value;    /* [N] nats; [N] of the target (= loss by default) */
     real *dfinal;            /* [N,D] d value_i / d (output of the final norm at i) */
     real *cosines, *sines;   /* [N,rotary_dim/2] or NULL */

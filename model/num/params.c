@@ -174,9 +174,13 @@ static bf_code load_qkv_bias(real **out, bf_arena *arena, const bf_layer *w, con
 
 static void unpack_slot(slot *s)
 {
+    R(bf_block) *b = &s->block;
+    R(bf_mat) *mats[MATS] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->o,
+                             &b->mlp_in, &b->mlp_gate, &b->mlp_out};
     for (size_t k = 0; k < MATS; k++) {
         bf_packed_free(s->packed[k]);
         s->packed[k] = NULL;
+        mats[k]->packed = NULL;
     }
 }
 
@@ -227,6 +231,14 @@ bf_code R(bf_params_pack)(R(bf_params) *p, size_t tile, bf_error *err)
     (void)tile;
     return bf_fail(err, BF_EUNSUPPORTED, "double weights cannot be packed");
 #endif
+}
+
+void R(bf_params_unpack)(R(bf_params) *p)
+{
+    for (size_t l = 0; l < (p->kept ? p->model->config.L : 1); l++)
+        unpack_slot(&p->slots[l]);
+    bf_packing_free(p->packing);
+    p->packing = NULL;
 }
 
 static bf_code load_layer(R(bf_params) *p, slot *s, size_t l, bf_error *err)

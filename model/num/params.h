@@ -36,6 +36,8 @@ bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t
 /* From now on layers come packed for VJPs, in bfloat16. float only.
  * tile: rows of the largest product.  BF_EUNSUPPORTED, BF_ENOMEM. */
 bf_code R(bf_params_pack)(R(bf_params) *params, size_t tile, bf_error *err);
+/* Back to products in float. */
+void R(bf_params_unpack)(R(bf_params) *params);
 /* x [D] = embedding of the token (+ position j where positions are learned). Not for two threads at
  * once. */
 void R(bf_params_embed)(real *x, const R(bf_params) *params, size_t token, size_t j);

@@ -5,17 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A standard normal number from a counter: the same directions every time (splitmix64, Box-Muller). */
+#include "base/random.h"
+
+/* A standard normal number from a counter: the same directions every time. */
 static double normal(uint64_t k)
 {
-    double u[2];
-    for (int half = 0; half < 2; half++) {
-        uint64_t z = (2 * k + (uint64_t)half + 1) * UINT64_C(0x9e3779b97f4a7c15);
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        u[half] = ((double)((z ^ (z >> 31)) >> 11) + 0.5) * 0x1p-53;
-    }
-    return sqrt(-2.0 * log(u[0])) * cos(6.283185307179586 * u[1]);
+    uint64_t state = 2 * k * BF_RANDOM_STEP;
+    return bf_random_normal(&state);
 }
 
 bf_code R(bf_checker_start)(R(bf_checker) *k, R(bf_walk) *walk, const bf_job *job, bf_error *err)
@@ -82,15 +78,11 @@ static size_t block_beams(bf_beam *beams, const bf_job *job)
 {
     size_t n = 0;
     for (size_t k = 0; k < job->losses; k++) {
-        if (n && beams[n - 1].hi + 1 == job->loss[k])
-            beams[n - 1].hi++;
-        else
-            beams[n++] = (bf_beam){.lo = job->loss[k] - job->summed, .hi = job->loss[k],
-                                   .base = bf_walk_base(&job->model->config, job->loss[k] - job->summed,
-                                                        job->lowest)};
+        const bool next = n && beams[n - 1].own + 1 == job->loss[k];
+        const size_t lo = next ? beams[n - 1].lo : job->loss[k] - job->summed;
+        n += next ? 0 : 1;
+        beams[n - 1] = bf_beam_make(&job->config, job->N, n - 1, lo, job->loss[k], job->lowest);
     }
-    for (size_t b = 0; b < n; b++)
-        beams[b].out = b;
     return n;
 }
 
@@ -149,19 +141,34 @@ static bf_code rows_sum(double *residual, R(bf_walk) *walk, const bf_job *job, b
     return rc;
 }
 
-/* --- zeros above the diagonal */
+/* --- zeros where nothing can arrive */
 
-static double above_diagonal(const R(bf_sink) *sink, const bf_job *job)
+/* Of one layer's rows [heads, losses, N], which lie below the attention of layer l. */
+static double beyond_reach(const real *t, size_t heads, size_t l, const bf_job *job)
 {
     double worst = 0.0;
+    for (size_t o = 0; t && o < heads * job->losses; o++) {
+        const size_t i = job->loss[o % job->losses];
+        const bf_span span = bf_walk_span(&job->config, job->N, (bf_span){0, i - job->summed, i}, l);
+        for (size_t j = 0; j < job->N; j++)
+            if (!bf_span_has(span, j))
+                worst = larger(worst, fabs((double)t[o * job->N + j]));
+    }
+    return worst;
+}
+
+static double out_of_reach(const R(bf_sink) *sink, const bf_job *job)
+{
+    const unsigned below = BF_SITE_RESID_PRE | BF_SITE_K | BF_SITE_V;
+    double worst = 0.0;
     for (unsigned k = 0; k < BF_SITES; k++) {
-        const size_t heads = bf_site_heads(&job->model->config, 1u << k), N = job->N;
-        const size_t outer = 1u << k == BF_SITE_RESID_FINAL ? 1 : job->layers * (heads ? heads : 1);
-        for (int score = 0; score < 2; score++) {
-            const real *t = score ? sink->dot[k] : sink->norm[k];
-            for (size_t o = 0; t && o < outer * job->losses; o++)
-                for (size_t j = job->loss[o % job->losses] + 1; j < N; j++)
-                    worst = larger(worst, fabs((double)t[o * N + j]));
+        const bool final = 1u << k == BF_SITE_RESID_FINAL;
+        const size_t site_heads = bf_site_heads(&job->config, 1u << k), heads = site_heads ? site_heads : 1;
+        for (size_t n = 0; n < (final ? 1 : job->layers); n++) {
+            const size_t at = n * heads * job->losses * job->N;
+            const size_t l = final ? job->config.L : job->layer[n] + (1u << k & below ? 0 : 1);
+            worst = larger(worst, beyond_reach(sink->norm[k] ? sink->norm[k] + at : NULL, heads, l, job));
+            worst = larger(worst, beyond_reach(sink->dot[k] ? sink->dot[k] + at : NULL, heads, l, job));
         }
     }
     return worst;
@@ -171,7 +178,7 @@ static double above_diagonal(const R(bf_sink) *sink, const bf_job *job)
 
 static bf_code differences(double *residual, const R(bf_checker) *k, const bf_job *job, bf_error *err)
 {
-    const size_t n = job->N * job->model->config.D;
+    const size_t n = job->N * job->config.D;
     double *u = malloc(n * sizeof *u), *slope = malloc(job->N * sizeof *slope);
     bf_code rc = u && slope ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold the check's directions");
     for (size_t d = 0; d < k->n_layers && !rc; d++) {
@@ -229,8 +236,8 @@ bf_code R(bf_checker_finish)(R(bf_checker) *k, R(bf_walk) *walk, R(bf_run_state)
     *n_checks = 0;
     put(checks, n_checks, "rows_sum", sum, at->rows_sum,
         "the rows of all losses add up to the ordinary backward pass of their sum");
-    put(checks, n_checks, "zeros", above_diagonal(walk->sink, run->job), 0.0,
-        "no loss sends anything to a later position");
+    put(checks, n_checks, "zeros", out_of_reach(walk->sink, run->job), 0.0,
+        "nothing arrives where no query lets it through");
     put(checks, n_checks, "softmax_rows", k->residuals.softmax_rows, at->softmax_rows,
         "each softmax row's score gradients add up to 0");
     if (run->config->pos != BF_POS_ROTARY)

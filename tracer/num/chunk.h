@@ -54,7 +54,7 @@ size_t R(bf_qkv_width)(const bf_config *c);
 
 /* Lay out the chunk in the walk's arena and number its rows. False if the arena is too small. */
 bool R(bf_chunk_take)(R(bf_chunk) *chunk);
-/* Make the active list: in each beam the rows from position lo on. */
+/* Make the active list: in each beam the rows of where it is. */
 void R(bf_chunk_activate)(R(bf_chunk) *chunk);
 
 void R(bf_run_tiles)(R(bf_chunk) *chunk, bf_task *task);

@@ -7,45 +7,80 @@
 
 enum { BLOCK = 64 };
 
-/* Pairs (r,j) of one head in layer l for a loss at i: queries top..i, and the keys of each. */
-static size_t pairs_before(const bf_config *c, size_t top, size_t r, size_t l)
-{
-    size_t n = 0;
-    for (size_t k = top; k < r; k++)
-        n += k + 1 - bf_reach(c, k, l);
-    return n;
-}
-
-#if BF_BITS == 32
-size_t bf_edge_count(const bf_config *c, size_t i, size_t l)
-{
-    return 2 * c->H * pairs_before(c, bf_walk_base(c, i, l + 1), i + 1, l);
-}
-#endif
-
 /* First edge of the beam's loss in the layer at hand. */
 static size_t first_edge(const R(bf_chunk) *s, const bf_beam *b)
 {
     size_t at = s->w->sink->edge_start[b->out];
     for (size_t l = s->w->lowest; l < s->l; l++)
         if (s->w->sink->layer_slot[l] != SIZE_MAX)
-            at += bf_edge_count(s->c, b->hi, l);
+            at += bf_edge_count(s->c, s->w->acts->N, b->own, l);
     return at;
 }
 
-/* Values of queries r0..r0+n-1 from their products: by_k and by_v [n,keys], keys from k0 on. */
-static void write_block(const R(bf_chunk) *s, const bf_beam *b, real *to, size_t r0, size_t n,
-                        const R(bf_head) *head, size_t k0, size_t keys, const real *by_k,
-                        const real *by_v, const real *ds)
+/* Where a head's edges are written next. */
+typedef struct {
+    const R(bf_chunk) *s;
+    const bf_beam *b;
+    bf_mask mask;
+    R(bf_head) head;
+    size_t h;
+    real *to, *ds, *by_k, *by_v; /* the last three: room for [BLOCK,N] */
+} edge_pen;
+
+static const real *pulled_key(const edge_pen *p, size_t j)
 {
+    const bf_config *c = p->s->c;
+    return p->s->pull + (p->b->row + j - p->b->base) * R(bf_qkv_width)(c) +
+           (c->H + p->h / (c->H / c->G)) * c->K;
+}
+
+/* Values of queries r0..r0+n-1 from their products: ds [n, from key k0 on], by_k and by_v [n, from key j0
+ * on], rows as long as there are keys up to hi. */
+static void write_block(edge_pen *p, size_t r0, size_t n, size_t k0, size_t j0, size_t hi)
+{
+    const bf_beam *b = p->b;
+    const size_t N = p->head.N;
     for (size_t r = r0; r < r0 + n; r++) {
-        for (size_t j = bf_reach(s->c, r, s->l); j <= r; j++) {
-            const size_t at = (r - r0) * keys + j - k0;
-            const double size = (double)s->size[b->row + j - b->base];
+        const bf_span keys = bf_mask_flow(&p->mask, r, N);
+        for (size_t j = bf_span_first(keys); j <= keys.hi; j = bf_span_next(keys, j)) {
+            const size_t at = (r - r0) * (hi + 1 - j0) + j - j0;
+            const real ds = p->ds[(r - r0) * (hi + 1 - k0) + j - k0];
+            const double size = (double)p->s->size[b->row + j - b->base];
             const double by = size > 0.0 ? 1.0 / size : 0.0;
-            *to++ = (real)(by * (double)ds[at] * (double)by_k[at]);
-            *to++ = (real)(by * (double)head->pattern[r * head->N + j] * (double)by_v[at]);
+            const double met = j < bf_mask_stored(&p->mask, r)
+                                   ? R(bf_memory_meeting)(&p->head, r, j, pulled_key(p, j))
+                                   : (double)p->by_k[at];
+            *p->to++ = (real)(by * (double)ds * met);
+            *p->to++ = (real)(by * (double)p->head.pattern[r * N + j] * (double)p->by_v[at]);
         }
+    }
+}
+
+/* Queries from..end-1, one after the other. */
+static void write_queries(edge_pen *p, size_t from, size_t end)
+{
+    const R(bf_chunk) *s = p->s;
+    const bf_config *c = s->c;
+    const bf_beam *b = p->b;
+    const size_t g = p->h / (c->H / c->G), K = c->K, ld = R(bf_qkv_width)(c), ldz = R(bf_dz_width)(s->w);
+    const size_t N = p->head.N;
+    for (size_t r0 = from, n; r0 < end; r0 += n) {
+        unsigned pos[BLOCK];
+        for (n = 0; n < BLOCK && r0 + n < end &&
+                    bf_mask_stored(&p->mask, r0 + n) == bf_mask_stored(&p->mask, r0); n++)
+            pos[n] = (unsigned)(r0 + n);
+        const bf_span reads = bf_mask_keys(&p->mask, r0, N), last = bf_mask_keys(&p->mask, r0 + n - 1, N);
+        const size_t k0 = last.sinks ? 0 : reads.lo, hi = last.hi;
+        const size_t j0 = last.sinks ? 0 : bf_mask_flow(&p->mask, r0, N).lo, keys = hi + 1 - j0;
+        const real *dz = s->dz + (b->row + r0 - b->base) * ldz + p->h * K;
+        const real *pull = s->pull + (b->row + j0 - b->base) * ld; /* of key j0 */
+        R(bf_attention_scores_vjp)(p->ds, &p->head, p->head.pattern + r0 * N + k0, N, dz, ldz, pos, n,
+                                   (bf_span){0, k0, hi}, NULL);
+        R(bf_gemm)(false, true, n, keys, K, 1, p->head.q + r0 * p->head.ldq, p->head.ldq,
+                   pull + (c->H + g) * K, ld, false, p->by_k, keys);
+        R(bf_gemm)(false, true, n, keys, K, 1, dz, ldz, pull + (c->H + c->G + g) * K, ld, false, p->by_v,
+                   keys);
+        write_block(p, r0, n, k0, j0, hi);
     }
 }
 
@@ -54,25 +89,16 @@ static void edges_task(void *context, size_t task, size_t worker)
     R(bf_chunk) *s = context;
     const bf_config *c = s->c;
     const bf_beam *b = &s->beams[task / c->H];
-    const size_t h = task % c->H, g = h / (c->H / c->G), K = c->K, ld = R(bf_qkv_width)(c);
-    const size_t ldz = R(bf_dz_width)(s->w), N = s->w->acts->N;
-    const R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
-    real *ds = s->desks[worker].attention, *by_k = ds + BLOCK * N, *by_v = by_k + BLOCK * N;
-    const size_t each = bf_edge_count(c, b->hi, s->l) / c->H;
-    real *to = s->w->sink->edge + first_edge(s, b) + h * each;
-    for (size_t r0 = b->top; r0 <= b->hi; r0 += BLOCK) {
-        const size_t n = b->hi + 1 - r0 < BLOCK ? b->hi + 1 - r0 : BLOCK;
-        const size_t k0 = bf_reach(c, r0, s->l), keys = r0 + n - k0;
-        const real *dz = s->dz + (b->row + r0 - b->base) * ldz + h * K;
-        const real *pull = s->pull + (b->row + k0 - b->base) * ld;
-        R(bf_attention_scores_vjp)(ds, &head, head.pattern + r0 * N + k0, N, dz, ldz, n, k0, keys, NULL);
-        R(bf_gemm)(false, true, n, keys, K, 1, head.q + r0 * head.ldq, head.ldq,
-                   pull + (c->H + g) * K, ld, false, by_k, keys);
-        R(bf_gemm)(false, true, n, keys, K, 1, dz, ldz, pull + (c->H + c->G + g) * K, ld, false, by_v,
-                   keys);
-        write_block(s, b, to + 2 * pairs_before(c, b->top, r0, s->l), r0, n, &head, k0, keys, by_k,
-                    by_v, ds);
-    }
+    const size_t h = task % c->H, N = s->w->acts->N;
+    const size_t each = bf_edge_count(c, N, b->own, s->l) / c->H;
+    edge_pen p = {.s = s, .b = b, .h = h, .mask = bf_config_mask(c, s->l),
+                  .head = R(bf_acts_head)(s->w->acts, c, s->l, h),
+                  .to = s->w->sink->edge + first_edge(s, b) + h * each,
+                  .ds = s->desks[worker].attention};
+    p.by_k = p.ds + BLOCK * N;
+    p.by_v = p.by_k + BLOCK * N;
+    write_queries(&p, 0, b->above.sinks);
+    write_queries(&p, b->above.lo, b->above.hi + 1);
 }
 
 void R(bf_paths_edges)(R(bf_chunk) *s)

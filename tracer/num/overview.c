@@ -43,8 +43,9 @@ static real *overview_tensor(const bf_record *record, unsigned k, const char *sc
     return t ? t->data : NULL;
 }
 
-/* Sums of squares over K rounds to norms. Were all cotangents of a block parallel, the mean of K squares
- * would be spread as chi-square over K; otherwise less. So the 95 % interval of that case covers. */
+/* Roots of sums of squares over K rounds to norms. Were all cotangents of a block parallel, the mean of
+ * K squares would be spread as chi-square over K; otherwise less. So the 95 % interval of that case
+ * covers. */
 static void finish_norms(const bf_record *record, unsigned k, size_t rounds)
 {
     const bf_tensor *t = NULL;
@@ -57,7 +58,7 @@ static void finish_norms(const bf_record *record, unsigned k, size_t rounds)
          *high = overview_tensor(record, k, "grad_norm_high");
     const double K = (double)rounds, top = chi_square(0.975, K), bottom = chi_square(0.025, K);
     for (size_t n = 0; n < bf_tensor_count(t); n++) {
-        const double sum = (double)mid[n];
+        const double sum = (double)mid[n] * (double)mid[n];
         mid[n] = (real)sqrt(sum / K);
         low[n] = (real)sqrt(sum / top);
         high[n] = (real)sqrt(sum / bottom);

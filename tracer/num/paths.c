@@ -48,7 +48,7 @@ void R(bf_paths_head)(const R(bf_chunk) *s, const bf_beam *b, size_t h, R(bf_hea
     flow->dk = rows + h * K;
     flow->dv = rows + (s->c->H + h) * K;
     flow->ldd = ld;
-    for (size_t j = 0; j < b->hi + 1 - b->base; j++) {
+    for (size_t j = 0; j < bf_beam_rows(b); j++) {
         memset(flow->dk + j * ld, 0, K * sizeof *rows);
         memset(flow->dv + j * ld, 0, K * sizeof *rows);
     }
@@ -57,7 +57,7 @@ void R(bf_paths_head)(const R(bf_chunk) *s, const bf_beam *b, size_t h, R(bf_hea
 void R(bf_paths_gather)(const R(bf_chunk) *s, const bf_beam *b, size_t group, real *dqkv)
 {
     const size_t H = s->c->H, G = s->c->G, K = s->c->K, per = H / G;
-    for (size_t j = 0; j < b->hi + 1 - b->base; j++) {
+    for (size_t j = 0; j < bf_beam_rows(b); j++) {
         const real *from = s->heads + (b->row + j) * 2 * H * K;
         real *dk = dqkv + j * R(bf_qkv_width)(s->c) + (H + group) * K, *dv = dk + G * K;
         for (size_t h = group * per; h < (group + 1) * per; h++)

@@ -142,7 +142,7 @@ void R(bf_chunk_activate)(R(bf_chunk) *s)
     for (size_t b = 0; b < s->n_beams; b++) {
         bf_beam *beam = &s->beams[b];
         beam->first = s->n_active;
-        for (size_t j = beam->lo; j <= beam->hi; j++) {
+        for (size_t j = bf_span_first(beam->at); j <= beam->at.hi; j = bf_span_next(beam->at, j)) {
             s->where[s->n_active] = (unsigned)j;
             s->active[s->n_active++] = (unsigned)(beam->row + j - beam->base);
         }

@@ -14,7 +14,7 @@
 
 static size_t sums_bytes(const bf_job *job)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     if (!(job->scores & BF_SCORE_OWN))
         return 0;
     return bf_arena_need((c->L + 1) * job->N, c->D * sizeof(double)) +
@@ -23,7 +23,7 @@ static size_t sums_bytes(const bf_job *job)
 
 size_t R(bf_run_fixed)(const bf_job *job)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     const size_t acts = R(bf_acts_bytes)(c, job->N, job->shared), scratch = R(bf_forward_scratch)(c, job->N);
     if (acts > SIZE_MAX / 4 || scratch > SIZE_MAX / 4)
         return SIZE_MAX / 2;
@@ -34,7 +34,7 @@ size_t R(bf_run_fixed)(const bf_job *job)
 
 bf_code R(bf_run_new)(R(bf_run_state) *run, const bf_job *job, bf_error *err)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     *run = (R(bf_run_state)){.job = job, .config = c};
     bf_code rc = bf_pool_new(&run->pool, job->threads, err);
     if (!rc)
@@ -43,8 +43,12 @@ bf_code R(bf_run_new)(R(bf_run_state) *run, const bf_job *job, bf_error *err)
         rc = R(bf_params_new)(&run->params, job->model, job->keep, run->pool, err);
     if (!rc)
         rc = R(bf_acts_new)(&run->acts, c, job->N, job->shared, run->arena, err);
+    if (!rc)
+        run->acts->targets = job->targets;
     if (!rc && job->query->target.kind != BF_TARGET_LOSS)
         run->acts->target = job->query->target;
+    if (!rc)
+        run->acts->reference = job->reference;
     return rc;
 }
 
@@ -83,7 +87,7 @@ bf_code R(bf_walk_all)(const R(bf_walk) *walk, const bf_query *query, bf_beam *b
     double rows = 0.0, done = 0.0;
     ticker t = {.query = query, .start = bf_seconds()};
     for (size_t b = 0; b < n; b++)
-        rows += (double)(beams[b].hi + 1 - beams[b].base);
+        rows += (double)bf_beam_rows(&beams[b]);
     R(bf_walk) ticking = *walk;
     ticking.tick = tick;
     ticking.tick_context = &t;
@@ -91,7 +95,7 @@ bf_code R(bf_walk_all)(const R(bf_walk) *walk, const bf_query *query, bf_beam *b
         double part = 0.0;
         end = bf_chunk_end(beams, n, first, chunk_rows);
         for (size_t b = first; b < end; b++)
-            part += (double)(beams[b].hi + 1 - beams[b].base);
+            part += (double)bf_beam_rows(&beams[b]);
         t.before = done / rows;
         t.part = part / rows;
         const bf_code rc = R(bf_walk_chunk)(&ticking, beams + first, end - first, err);
@@ -107,8 +111,8 @@ static bf_beam *loss_beams(const R(bf_run_state) *run)
     const bf_job *job = run->job;
     bf_beam *beams = bf_arena_take(run->arena, job->losses, sizeof *beams);
     for (size_t k = 0; beams && k < job->losses; k++)
-        beams[k] = (bf_beam){.out = k, .lo = job->loss[k] - job->summed, .hi = job->loss[k],
-                             .base = bf_walk_base(run->config, job->loss[k] - job->summed, job->lowest)};
+        beams[k] = bf_beam_make(run->config, job->N, k, job->loss[k] - job->summed, job->loss[k],
+                                job->lowest);
     return beams;
 }
 
@@ -146,7 +150,10 @@ static void record_forward(bf_record *record, const R(bf_run_state) *run)
     int64_t *tokens = tensor_data(record, "tokens"), *losses = tensor_data(record, "losses"),
             *layers = tensor_data(record, "layers");
     real *loss = tensor_data(record, "loss"), *attn = tensor_data(record, "attn");
-    memcpy(tokens, job->query->tokens, (N + 1) * sizeof *tokens);
+    int64_t *masked = tensor_data(record, "masked");
+    memcpy(tokens, job->query->tokens, job->query->n_tokens * sizeof *tokens);
+    for (size_t k = 0; masked && k < job->query->n_masked; k++)
+        masked[k] = (int64_t)job->query->masked[k];
     for (size_t i = 0; i < N; i++)
         loss[i] = (real)run->acts->loss[i];
     real *value = tensor_data(record, "target");
@@ -163,21 +170,31 @@ static void record_forward(bf_record *record, const R(bf_run_state) *run)
     }
 }
 
+/* Edges of one loss, layer and head; returns where the next ones go. */
+static int64_t *edge_rows(int64_t *to, const bf_config *c, size_t N, size_t i, size_t l, size_t h)
+{
+    const bf_mask mask = bf_config_mask(c, l);
+    const bf_span queries = bf_walk_span(c, N, (bf_span){0, i, i}, l + 1);
+    for (size_t r = bf_span_first(queries); r <= queries.hi; r = bf_span_next(queries, r)) {
+        const bf_span keys = bf_mask_flow(&mask, r, N);
+        for (size_t j = bf_span_first(keys); j <= keys.hi; j = bf_span_next(keys, j))
+            for (int64_t path = 0; path < 2; path++, to += 6) {
+                const int64_t edge[6] = {(int64_t)i, (int64_t)l, (int64_t)h, (int64_t)r, (int64_t)j, path};
+                memcpy(to, edge, sizeof edge);
+            }
+    }
+    return to;
+}
+
 /* Which edge each value is of, in the order in which the walk writes them. */
 static void record_edge_index(bf_record *record, const bf_job *job)
 {
-    const bf_config *c = &job->model->config;
+    const bf_config *c = &job->config;
     int64_t *to = tensor_data(record, "edge.index");
     for (size_t k = 0; to && k < job->losses; k++)
         for (size_t n = 0; n < job->layers; n++)
             for (size_t h = 0; h < c->H; h++)
-                for (size_t r = bf_walk_base(c, job->loss[k], job->layer[n] + 1); r <= job->loss[k]; r++)
-                    for (size_t j = bf_reach(c, r, job->layer[n]); j <= r; j++)
-                        for (int64_t path = 0; path < 2; path++, to += 6) {
-                            const int64_t edge[6] = {(int64_t)job->loss[k], (int64_t)job->layer[n],
-                                                     (int64_t)h, (int64_t)r, (int64_t)j, path};
-                            memcpy(to, edge, sizeof edge);
-                        }
+                to = edge_rows(to, c, job->N, job->loss[k], job->layer[n], h);
 }
 
 static void record_sums(bf_record *record, const R(bf_run_state) *run, const R(bf_sums) *sums)
@@ -213,7 +230,7 @@ static bf_code take_sums(R(bf_sums) *sums, const R(bf_run_state) *run, bf_error 
     return BF_OK;
 }
 
-static bf_code note_seconds(bf_record *record, const char *key, double seconds, bf_error *err)
+bf_code R(bf_note_seconds)(bf_record *record, const char *key, double seconds, bf_error *err)
 {
     char text[32];
     snprintf(text, sizeof text, "%.6f", seconds);
@@ -242,11 +259,13 @@ static bf_code walk_into(bf_record *record, R(bf_run_state) *run, bf_check *chec
     const bf_job *job = run->job;
     R(bf_sink) sink;
     R(bf_checker) checker = {0};
+    double seconds_attention = 0.0;
     R(bf_sink_open)(&sink, job, record);
     R(bf_walk) walk = {.c = run->config, .params = run->params, .acts = run->acts, .pool = run->pool,
                        .arena = run->arena, .sink = &sink, .lowest = job->lowest,
                        .stop = job->query->stop, .tolerance = job->query->tolerance, .fold_below = job->fold_below,
-                       .dropped = bf_arena_take(run->arena, job->losses, sizeof(double))};
+                       .dropped = bf_arena_take(run->arena, job->losses, sizeof(double)),
+                       .seconds_attention = &seconds_attention};
     bf_beam *beams = loss_beams(run);
     bf_code rc = beams && walk.dropped ? take_sums(&walk.sums, run, err) : bf_fail(err, BF_ENOMEM, "cannot hold beams");
     if (!rc && job->scores & BF_SCORE_WEIGHT)
@@ -267,12 +286,16 @@ static bf_code walk_into(bf_record *record, R(bf_run_state) *run, bf_check *chec
     if (!rc && job->blocks)
         rc = R(bf_run_overview)(record, &walk, job, err);
     if (!rc)
-        rc = note_seconds(record, "seconds_walk", bf_seconds() - start, err);
+        rc = R(bf_note_seconds)(record, "seconds_walk", bf_seconds() - start, err);
+    if (!rc)
+        rc = R(bf_note_seconds)(record, "seconds_attention", seconds_attention, err);
     if (!rc)
         record_sums(record, run, &walk.sums);
     if (!rc && job->query->check)
         rc = R(bf_checker_finish)(&checker, &walk, run, record, checks, n_checks, err);
     R(bf_checker_end)(&checker);
+    if (!rc && job->query->precision == BF_PRECISION_BF16)
+        rc = R(bf_run_precision)(record, &walk, job, err);
     return rc;
 }
 
@@ -284,22 +307,24 @@ bf_code R(bf_run)(bf_record **out, const bf_job *job, const char *path, bf_check
     bf_tensor *specs = NULL;
     size_t n = 0;
     bf_code rc = R(bf_run_new)(&run, job, err);
-    const double start = bf_seconds();
-    report(job->query, "forward", 0.0, start);
-    if (!rc)
-        rc = R(bf_forward)(run.acts, run.params, run.config, job->query->tokens, run.pool, run.arena,
-                           job->query->stop, err);
-    const double seconds = bf_seconds() - start;
-    if (!rc && job->query->precision == BF_PRECISION_BF16)
-        rc = R(bf_params_pack)(run.params, BF_TILE, err);
     if (!rc)
         rc = bf_job_specs(&specs, &n, job, err);
     if (!rc)
         rc = path ? bf_record_create(&record, path, specs, n, err) : bf_record_new(&record, specs, n, err);
     if (!rc)
+        run.acts->logprobs = tensor_data(record, "logprobs");
+    const double start = bf_seconds();
+    report(job->query, "forward", 0.0, start);
+    if (!rc)
+        rc = R(bf_forward)(run.acts, run.params, run.config, job->inputs, run.pool, run.arena,
+                           job->query->stop, err);
+    const double seconds = bf_seconds() - start;
+    if (!rc && job->query->precision == BF_PRECISION_BF16)
+        rc = R(bf_params_pack)(run.params, BF_TILE, err);
+    if (!rc)
         rc = bf_job_describe(record, job, err);
     if (!rc)
-        rc = note_seconds(record, "seconds_forward", seconds, err);
+        rc = R(bf_note_seconds)(record, "seconds_forward", seconds, err);
     if (!rc) {
         record_forward(record, &run);
         record_edge_index(record, job);

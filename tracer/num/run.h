@@ -28,6 +28,10 @@ bf_code R(bf_weights_take)(R(bf_band_sums) *sums, const bf_config *c, size_t N, 
                            bf_error *err);
 bf_code R(bf_weights_measure)(bf_record *record, R(bf_run_state) *run, const R(bf_band_sums) *sums,
                               bf_error *err);
+/* The record's bf16_error: a few of its losses in float beside what bfloat16 made of them
+ * (docs/record-format.md). Last of all: the weights are no longer packed afterwards. */
+bf_code R(bf_run_precision)(bf_record *record, const R(bf_walk) *walk, const bf_job *job, bf_error *err);
+bf_code R(bf_note_seconds)(bf_record *record, const char *key, double seconds, bf_error *err);
 /* Point a sink at the record's flow tensors. */
 void R(bf_sink_open)(R(bf_sink) *sink, const bf_job *job, const bf_record *record);
 

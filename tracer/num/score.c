@@ -1,5 +1,6 @@
 #include "tracer/num/walk.h"
 
+#include <math.h>
 #include <stdint.h>
 
 /* Place of (layer, head, loss, position) in a site's tensor; resid_final has no layer axis. */
@@ -25,7 +26,7 @@ double R(bf_score)(const R(bf_sink) *s, unsigned site, size_t heads, size_t laye
         R(bf_norm_and_dot)(&norm, &dot, g + h * width, a + h * width, width);
         const size_t at = place(s, slot, heads, h, out, pos);
         if (s->norm[k])
-            s->norm[k][at] = s->squares ? s->norm[k][at] + (real)(norm * norm) : (real)norm;
+            s->norm[k][at] = s->squares ? (real)hypot((double)s->norm[k][at], norm) : (real)norm;
         if (s->dot[k])
             s->dot[k][at] = (real)dot;
     }

@@ -17,7 +17,7 @@ static void sums_task(void *context, size_t task, size_t worker)
             if (j < beam->base || j > beam->hi)
                 continue;
             const real *g = s->g + (beam->row + j - beam->base) * D;
-            if (j == beam->hi)
+            if (j == beam->own)
                 memcpy(s->w->sums.own + (s->l * N + j) * D, g, D * sizeof *g);
             else
                 for (size_t d = 0; d < D; d++)
@@ -60,9 +60,9 @@ static void bands_task(void *context, size_t task, size_t worker)
     for (size_t j = task * SUM_POSITIONS; j < (end < N ? end : N); j++)
         for (size_t b = 0; b < s->n_beams; b++) {
             const bf_beam *beam = &s->beams[b];
-            if (j < beam->lo || j > beam->hi)
+            if (!bf_span_has(beam->at, j))
                 continue;
-            const size_t band = bf_band_of(beam->hi - j);
+            const size_t band = bf_band_of(j > beam->own ? j - beam->own : beam->own - j);
             double *sum = job->sums + ((s->l * BF_BANDS + band) * N + j) * job->width;
             const real *row = job->rows + (beam->row + j - beam->base) * job->width;
             for (size_t d = 0; d < job->width; d++)

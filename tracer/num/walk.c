@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/random.h"
+
 static void score(const R(bf_chunk) *s, unsigned site, size_t heads, size_t row, const real *g,
                   const real *a, size_t width)
 {
@@ -157,7 +160,7 @@ static void attention_task(void *context, size_t task, size_t worker)
     const bf_config *c = s->c;
     const size_t G = c->G, K = c->K, per = c->H / G, ld = R(bf_qkv_width)(c);
     const bf_beam *b = &s->beams[s->n_beams - 1 - task / G];
-    const size_t g = task % G, n = b->hi + 1 - b->base;
+    const size_t g = task % G, n = bf_beam_rows(b);
     R(bf_desk) *d = &s->desks[worker];
     const bool watch = s->w->residuals != NULL;
     real *rows = s->dqkv + b->row * ld;
@@ -179,7 +182,9 @@ static void attention_task(void *context, size_t task, size_t worker)
     }
     if (s->heads)
         R(bf_paths_gather)(s, b, g, rows);
-    if (watch && c->pos != BF_POS_ROTARY && !s->heads)
+    const bf_mask mask = bf_config_mask(c, s->l);
+    if (watch && c->pos != BF_POS_ROTARY && !s->heads && mask.compressive == 0.0 &&
+        !bf_mask_cut(&mask, s->w->acts->N - 1))
         watch_keys(s, &flow, n, d);
 }
 
@@ -252,13 +257,11 @@ static void qkv_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* +1 or -1 for loss i in round k of random signs: bits of a mixed counter (splitmix64). */
+/* +1 or -1 for loss i in round k of random signs. */
 static real sign_of(unsigned k, size_t i)
 {
-    uint64_t z = ((uint64_t)k << 40) + i + UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ (z >> 31)) & 1 ? (real)1 : (real)-1;
+    uint64_t state = ((uint64_t)k << 40) + i;
+    return bf_random_next(&state) & 1 ? (real)1 : (real)-1;
 }
 
 /* Each seeded position starts with its own loss's cotangent at resid_final. */
@@ -283,6 +286,15 @@ static void seed(R(bf_chunk) *s)
     R(bf_chunk_sums)(s);
 }
 
+static void attend(R(bf_chunk) *s)
+{
+    const double start = bf_seconds();
+    R(bf_acts_pattern)(s->w->acts, s->c, s->l, s->w->pool);
+    bf_pool_run(s->w->pool, s->n_beams * s->c->G, attention_task, s);
+    if (s->w->seconds_attention)
+        *s->w->seconds_attention += bf_seconds() - start;
+}
+
 /* In the top layer only a beam's own rows have a query: q is done for those, k and v for all. */
 static void walk_layer(R(bf_chunk) *s)
 {
@@ -293,13 +305,14 @@ static void walk_layer(R(bf_chunk) *s)
     R(bf_run_tiles)(s, mlp_task);
     if (!s->c->parallel) /* else attention's output met the same cotangent */
         R(bf_chunk_bands)(s, s->w->bands.attn_out, s->g, s->c->D);
-    bf_pool_run(s->w->pool, s->n_beams * s->c->G, attention_task, s);
+    attend(s);
     s->parts = BF_PART_Q;
     if (top)
         R(bf_run_tiles)(s, qkv_task);
+    const bf_mask mask = bf_config_mask(s->c, s->l);
     for (size_t b = 0; b < s->n_beams; b++) {
-        s->beams[b].top = s->beams[b].lo;
-        s->beams[b].lo = bf_reach(s->c, s->beams[b].lo, s->l);
+        s->beams[b].above = s->beams[b].at;
+        s->beams[b].at = bf_mask_reach(&mask, s->beams[b].at, s->w->acts->N);
     }
     R(bf_chunk_activate)(s);
     s->parts = top ? BF_PART_KV : BF_PART_Q | BF_PART_KV;
@@ -333,7 +346,6 @@ static bf_code walk_layers(R(bf_chunk) *s, bf_error *err)
         const bf_code rc = R(bf_params_layer)(&s->b, w->params, l, err);
         if (rc)
             return rc;
-        R(bf_acts_pattern)(w->acts, s->c, l, w->pool);
         walk_layer(s);
         if (atomic_load(&s->bad))
             return bf_fail(err, BF_ENONFINITE, "layer %zu: the gradient at resid_pre is not finite", l);
@@ -349,8 +361,10 @@ bf_code R(bf_walk_chunk)(const R(bf_walk) *walk, bf_beam *beams, size_t n, bf_er
 {
     const size_t mark = bf_arena_mark(walk->arena);
     R(bf_chunk) s = {.w = walk, .c = walk->c, .beams = beams, .n_beams = n};
-    for (size_t b = 0; b < n; b++)
-        s.rows += beams[b].hi + 1 - beams[b].base;
+    for (size_t b = 0; b < n; b++) {
+        s.rows += bf_beam_rows(&beams[b]);
+        beams[b].at = (bf_span){0, beams[b].lo, beams[b].own};
+    }
     atomic_init(&s.bad, 0);
     bf_code rc;
     if (!R(bf_chunk_take)(&s)) {

@@ -27,15 +27,16 @@ typedef struct {
     const size_t *edge_start;                   /* [losses] first edge of each loss */
     const size_t *layer_slot; /* [L] place on the record's layer axis, SIZE_MAX: not recorded */
     size_t losses, N;
-    bool squares; /* add norm^2 to what norm holds, instead of writing norm */
+    bool squares; /* norm holds the root of a sum of squares: add to it, instead of writing */
 } R(bf_sink);
 
 typedef struct {
     size_t out;    /* place on the record's loss axis */
-    size_t lo, hi; /* positions whose losses are summed, inclusive */
-    size_t base;   /* lowest position it can reach */
-    size_t top;    /* lo above the attention of the layer at hand */
-    size_t row;    /* row of position base in the chunk */
+    size_t lo, own;  /* positions whose losses are summed, inclusive */
+    size_t base, hi; /* lowest and highest position it can reach: it has a row for each between */
+    bf_span at;      /* where it is: the positions that are active */
+    bf_span above;   /* the same above the attention of the layer at hand */
+    size_t row;      /* row of position base in the chunk */
     size_t first, count; /* its part of the active list */
 } bf_beam;
 
@@ -84,26 +85,30 @@ typedef struct {
     unsigned signs;          /* 0: losses are summed as they are; k: with the k-th random signs */
     double tolerance;        /* > 0: after each layer, rows under tolerance times their beam's largest end */
     double *dropped;         /* [losses] added to: what ended, relative to the layer's sum of norms */
+    double *seconds_attention; /* added to: time in attention's part; NULL: not measured */
     const volatile sig_atomic_t *stop;
     void (*tick)(void *context, double part); /* called after every layer; may be NULL */
     void *tick_context;
 } R(bf_walk);
 
-/* First key that position i reads in layer l; lowest position that a beam from position i reaches
- * through all layers from L-1 down to lowest. */
-size_t bf_reach(const bf_config *config, size_t i, size_t l);
-size_t bf_walk_base(const bf_config *config, size_t i, size_t lowest);
+/* Where a beam from those positions of N is below the attention of layer lowest (L: above all). */
+bf_span bf_walk_span(const bf_config *config, size_t N, bf_span from, size_t lowest);
+/* The beam of losses lo..own, walked down to layer lowest, and its number of rows. */
+bf_beam bf_beam_make(const bf_config *config, size_t N, size_t out, size_t lo, size_t own,
+                     size_t lowest);
+size_t bf_beam_rows(const bf_beam *beam);
 /* Bytes of arena for a chunk of so many rows; with folding, with shares or edges. */
 size_t bf_walk_bytes_f32(const bf_config *config, size_t N, size_t rows, size_t threads, bool fold,
                          bool paths);
 size_t bf_walk_bytes_f64(const bf_config *config, size_t N, size_t rows, size_t threads, bool fold,
                          bool paths);
-/* Walk beams[0..n) back and write their scores. Fills beam.row, first, count.
+/* Walk beams[0..n) back and write their scores. Fills at, above, row, first, count.
  * BF_ENOMEM, BF_ENONFINITE (names the layer), BF_EINTERRUPTED. */
 bf_code R(bf_walk_chunk)(const R(bf_walk) *walk, bf_beam *beams, size_t n, bf_error *err);
 
-/* Edges of loss i in layer l and all above it: bf_edge_count(c, i, l); where each stands: edges.c. */
-size_t bf_edge_count(const bf_config *config, size_t i, size_t l);
+/* Edges of loss i in layer l, and pairs (r,j) that these queries make there; where each stands: edges.c. */
+size_t bf_edge_count(const bf_config *config, size_t N, size_t i, size_t l);
+size_t bf_edge_pairs(const bf_config *config, size_t N, bf_span queries, size_t l);
 
 /* Write one value of a tensor [layers,(heads,)losses,N]; nothing if data is NULL or the layer is not
  * recorded. */
