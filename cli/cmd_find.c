@@ -8,6 +8,7 @@
 
 #include "backflow/find.h"
 #include "backflow/heads.h"
+#include "cli/figure.h"
 #include "cli/find_texts.h"
 
 static const char notes[] =
@@ -35,6 +36,9 @@ typedef struct {
     const char *path; /* of the figure, or NULL */
     bool json, quiet;
     bf_find_query query;
+    const cli_command *self; /* for the figure's provenance */
+    int argc;
+    char **argv;
 } find_run;
 
 /* ---- the table */
@@ -191,6 +195,22 @@ static void describe(bf_buf *note, bf_buf *legend, const bf_found *found)
         bf_buf_text(legend, "no head is named");
 }
 
+/* The model and all texts, for the figure. */
+static bf_code describe_run(bf_buf *out, const find_run *run, bf_model *model, bf_error *err)
+{
+    cli_input *inputs = calloc(run->n_files + 1, sizeof *inputs);
+    if (!inputs)
+        return bf_fail(err, BF_ENOMEM, "cannot hold %zu files", run->n_files);
+    inputs[0] = (cli_input){.kind = "model", .path = run->model};
+    for (size_t k = 0; k < run->n_files; k++)
+        inputs[k + 1] = (cli_input){.kind = "file", .path = run->files[k]};
+    bf_code rc = bf_model_sha256(&inputs[0].sha256, model, err);
+    if (!rc)
+        rc = cli_provenance(out, run->self, run->argc, run->argv, inputs, run->n_files + 1, err);
+    free(inputs);
+    return rc;
+}
+
 static bf_code draw(const find_run *run, bf_model *model, const bf_found *found, bf_error *err)
 {
     typedef char initials[BF_HEAD_NAMES + 1];
@@ -215,7 +235,7 @@ static bf_code draw(const find_run *run, bf_model *model, const bf_found *found,
                 letters[at][n++] = bf_head_kind_of(name)->initial;
         marks[at] = letters[at];
     }
-    const bf_heads_figure figure = {
+    bf_heads_figure figure = {
         .layers = found->layers,
         .heads = found->heads,
         .value = value,
@@ -224,8 +244,13 @@ static bf_code draw(const find_run *run, bf_model *model, const bf_found *found,
         .note = note.data,
         .legend = legend.data,
         .quantity = "carried (% of the flow from later losses to earlier tokens' embeddings)"};
+    bf_buf provenance = {0};
+    if (!rc)
+        rc = describe_run(&provenance, run, model, err);
+    figure.look.provenance = provenance.data;
     if (!rc)
         rc = bf_render_heads(&figure, run->path, err);
+    bf_buf_free(&provenance);
     free(value);
     free(letters);
     free(marks);
@@ -399,7 +424,7 @@ static int misused(const cli_command *self, const find_run *run)
 
 int cmd_find(const cli_command *self, int argc, char **argv)
 {
-    find_run run = {.texts = TEXTS};
+    find_run run = {.texts = TEXTS, .self = self, .argc = argc, .argv = argv};
     bf_find_query *q = &run.query;
     const cli_option options[] = {
         {"split", cli_parse_split, &run.split, "S",

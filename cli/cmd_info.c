@@ -1,5 +1,6 @@
 /* backflow info: what a model or a record is. */
-#include "cli/cli.h"
+#include "cli/figure.h"
+#include "cli/terminal.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -7,12 +8,14 @@
 #include <sys/stat.h>
 
 static const char notes[] =
-    "A file is read as a record (any safetensors file will do), a folder or a bundled name as a\n"
-    "model.\n"
+    "A file is read as a record (any safetensors file will do) or a figure of backflow's, a folder\n"
+    "or a bundled name as a model.\n"
     "\n"
     "examples:\n"
     "  backflow info kjv-1m\n"
-    "  backflow info run.safetensors --json\n";
+    "  backflow info run.safetensors --json\n"
+    "  backflow info flow.png\n"
+    "  backflow info run.safetensors --show\n";
 
 /* ---- records */
 
@@ -100,6 +103,16 @@ static bf_code info_record(const char *path, bool json, bf_error *err)
         printf("%s", bf_record_meta_count(record) ? "\n" : "");
         print_tensors(record);
     }
+    bf_record_free(record);
+    return rc;
+}
+
+static bf_code show_record(const char *path, cli_color color, bf_error *err)
+{
+    bf_record *record = NULL;
+    bf_code rc = bf_record_open(&record, path, err);
+    if (!rc)
+        rc = cli_show(record, color, err);
     bf_record_free(record);
     return rc;
 }
@@ -223,17 +236,26 @@ static bf_code info_model(const char *path, bool json, bool sha256, bf_error *er
 int cmd_info(const cli_command *self, int argc, char **argv)
 {
     const char *path = NULL;
-    bool json = false, sha256 = false;
+    bool json = false, sha256 = false, show = false;
+    cli_color color = CLI_COLOR_AUTO;
     struct stat st;
-    const cli_option options[] = {
+    cli_option options[4] = {
         {"json", NULL, &json, NULL, "print it as JSON"},
         {"sha256", NULL, &sha256, NULL, "of a model: the weights' SHA-256, too (reads them all)"}};
-    const cli_syntax syntax = {options, 2, "MODEL or RECORD", &path, notes};
+    const size_t n = 2 + cli_show_options(options + 2, &show, &color);
+    const cli_syntax syntax = {options, n, "MODEL, RECORD or FIGURE", &path, notes};
     const int code = cli_read(self, &syntax, argc, argv);
     if (code != CLI_GO)
         return code;
     bf_error err = {0};
     const bool file = stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
-    return (file ? info_record(path, json, &err) : info_model(path, json, sha256, &err)) ? cli_fail(&err)
-                                                                                 : CLI_DONE;
+    if (show && (json || !file))
+        return cli_misuse(self, json ? "--show and --json are both given, wanted one of them"
+                                     : "--show needs a RECORD, found a folder or a name");
+    if (show)
+        return show_record(path, color, &err) ? cli_fail(&err) : CLI_DONE;
+    const bf_code rc = !file                 ? info_model(path, json, sha256, &err)
+                       : cli_is_figure(path) ? cli_info_figure(path, json, &err)
+                                             : info_record(path, json, &err);
+    return rc ? cli_fail(&err) : CLI_DONE;
 }

@@ -1,5 +1,5 @@
 /* backflow trace: a model and a text to a record. */
-#include "cli/cli.h"
+#include "cli/terminal.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -12,6 +12,7 @@ static const char notes[] =
     "fails, nothing is written.\n"
     "\n"
     "examples:\n"
+    "  backflow trace kjv-1m --text 'In the beginning God created' --show\n"
     "  backflow trace kjv-1m --text 'In the beginning God created' -o run.safetensors\n"
     "  backflow trace ./gpt2 --file story.txt --losses 40:50 --sites resid_pre,v -o r.safetensors\n"
     "  backflow trace ./gpt2 --file story.txt --dry-run\n";
@@ -37,10 +38,10 @@ static void say_summary(const bf_record *record, const char *path, double second
     const bf_tensor *chosen = bf_record_find(record, "losses");
     const double mean = cli_mean_loss(record);
     char words[32];
-    fprintf(stderr, "backflow: %zu losses, mean %.3f nats (perplexity %.2f), %s: ",
+    fprintf(stderr, "backflow: %zu losses, mean %.3f nats (perplexity %.2f), %s%s",
             bf_tensor_count(chosen ? chosen : bf_record_find(record, "loss")), mean, exp(mean),
-            cli_time_words(words, seconds));
-    cli_print_visible(stderr, path);
+            cli_time_words(words, seconds), path ? ": " : "");
+    cli_print_visible(stderr, path ? path : "");
     fprintf(stderr, "\n");
 }
 
@@ -58,8 +59,16 @@ static bf_code print_json(const bf_record *record, const char *path, const bf_ch
     return rc;
 }
 
-static int trace(cli_run *run, const char *path, const char *command)
+/* Where a trace goes. */
+typedef struct {
+    const char *path; /* NULL: nowhere but the terminal */
+    bool show;
+    cli_color color;
+} outputs;
+
+static int trace(cli_run *run, const outputs *to, const char *command)
 {
+    const char *path = to->path;
     bf_error err = {0};
     bf_check checks[8];
     bf_record *record = NULL;
@@ -73,7 +82,9 @@ static int trace(cli_run *run, const char *path, const char *command)
         rc = bf_record_set_meta(record, "command", command, &err);
     if (!rc && run->json)
         rc = print_json(record, path, checks, n_checks, &err);
-    if (!rc && held)
+    if (!rc && held && to->show)
+        rc = cli_show(record, to->color, &err);
+    if (!rc && held && path)
         rc = bf_record_commit(record, &err);
     if (!rc && held && !run->quiet)
         say_summary(record, path, cli_now() - start);
@@ -81,10 +92,10 @@ static int trace(cli_run *run, const char *path, const char *command)
     return rc ? cli_fail(&err) : held ? CLI_DONE : CLI_REFUTED;
 }
 
-static int run_trace(cli_run *run, const char *model, const char *path, const char *command)
+static int run_trace(cli_run *run, const char *model, const outputs *to, const char *command)
 {
     bf_error err = {0};
-    bf_code rc = path ? check_target(path, &err) : BF_OK;
+    bf_code rc = to->path ? check_target(to->path, &err) : BF_OK;
     if (!rc)
         rc = cli_run_open(run, model, &err);
     if (rc)
@@ -93,25 +104,29 @@ static int run_trace(cli_run *run, const char *model, const char *path, const ch
         cli_print_plan(run);
         return CLI_DONE;
     }
-    return trace(run, path, command);
+    return trace(run, to, command);
 }
 
 int cmd_trace(const cli_command *self, int argc, char **argv)
 {
     cli_run run = {0};
-    const char *model = NULL, *path = NULL;
+    outputs to = {0};
+    const char *model = NULL;
     cli_option options[CLI_MAX_OPTIONS];
     size_t n = cli_run_options(options, &run);
     options[n++] = (cli_option){"check", NULL, &run.check, NULL,
                                 "measure the identities of this run and\n"
                                 "print them"};
-    options[n++] = (cli_option){"o", cli_parse_text, &path, "FILE", "where the record goes"};
+    n += cli_show_options(options + n, &to.show, &to.color);
+    options[n++] = (cli_option){"o", cli_parse_text, &to.path, "FILE", "where the record goes"};
     const cli_syntax syntax = {options, n, "MODEL", &model, notes};
     int code = cli_read(self, &syntax, argc, argv);
     if (code == CLI_GO)
         code = cli_run_misused(self, &run);
-    if (code == CLI_GO && !path && !run.dry_run)
-        code = cli_misuse(self, "no -o FILE given, wanted a place for the record");
+    if (code == CLI_GO && !to.path && !to.show && !run.dry_run)
+        code = cli_misuse(self, "no -o FILE given, wanted a place for the record (or --show)");
+    if (code == CLI_GO && to.show && run.json)
+        code = cli_misuse(self, "--show and --json are both given, wanted one of them");
     if (code != CLI_GO)
         return code;
     bf_buf command = {0};
@@ -120,7 +135,7 @@ int cmd_trace(const cli_command *self, int argc, char **argv)
         const bf_error err = {BF_ENOMEM, "cannot hold the command line"};
         code = cli_fail(&err);
     } else {
-        code = run_trace(&run, model, path, command.data);
+        code = run_trace(&run, model, &to, command.data);
     }
     cli_run_end(&run);
     bf_buf_free(&command);

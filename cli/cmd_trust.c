@@ -1,4 +1,5 @@
 /* backflow trust: a record held against what really happens. */
+#include "cli/figure.h"
 #include "cli/trust.h"
 
 #include <stdlib.h>
@@ -26,6 +27,9 @@ typedef struct {
     bf_trust_query query;
     size_t seed;
     bool json, points, quiet;
+    const cli_command *self; /* for the figure's provenance */
+    int argc;
+    char **argv;
 } job;
 
 static bool is_picture(const char *path)
@@ -70,9 +74,24 @@ static bf_code measure(bf_trust **out, job *j, const bf_record *record, bf_model
     return rc;
 }
 
-static bf_code show(const bf_trust *trust, const job *j, const bf_record *record, bf_error *err)
+static bf_code draw(const bf_trust *trust, const job *j, const bf_record *record, bf_model *model,
+                    bf_error *err)
 {
-    bf_code rc = j->path ? cli_draw_trust(trust, record, j->path, err) : BF_OK;
+    cli_input inputs[] = {{"record", j->record, NULL, record}, {"model", j->model, NULL, NULL}};
+    bf_buf provenance = {0};
+    bf_code rc = bf_model_sha256(&inputs[1].sha256, model, err);
+    if (!rc)
+        rc = cli_provenance(&provenance, j->self, j->argc, j->argv, inputs, 2, err);
+    if (!rc)
+        rc = cli_draw_trust(trust, record, &(bf_look){.provenance = provenance.data}, j->path, err);
+    bf_buf_free(&provenance);
+    return rc;
+}
+
+static bf_code show(const bf_trust *trust, const job *j, const bf_record *record, bf_model *model,
+                    bf_error *err)
+{
+    bf_code rc = j->path ? draw(trust, j, record, model, err) : BF_OK;
     if (!rc && j->json)
         rc = cli_print_trust_json(trust, record, j->points, err);
     else if (!rc)
@@ -98,7 +117,7 @@ static int run(job *j)
             bf_error_prefix(&err, rc, j->record);
     }
     if (!rc)
-        rc = show(trust, j, record, &err);
+        rc = show(trust, j, record, model, &err);
     const bool holds = trust && trust->holds;
     bf_trust_free(trust);
     bf_model_free(model);
@@ -113,7 +132,7 @@ static int run(job *j)
 
 int cmd_trust(const cli_command *self, int argc, char **argv)
 {
-    job j = {0};
+    job j = {.self = self, .argc = argc, .argv = argv};
     const cli_option options[] = {
         {"pairs", cli_parse_count, &j.query.pairs, "N",
          "pairs of a loss and a vector a row (default: 2000)"},

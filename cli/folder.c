@@ -67,7 +67,10 @@ static bf_code check_replaceable(const char *path, const char *const *files, bf_
         if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
             continue;
         entries++;
-        marks |= strcmp(d->d_name, "run.safetensors") == 0 ? 1u : 0u;
+        marks |= strcmp(d->d_name, "run.safetensors") == 0 ||
+                         strcmp(d->d_name, "text-01.safetensors") == 0
+                     ? 1u
+                     : 0u;
         marks |= strcmp(d->d_name, "index.html") == 0 ? 2u : 0u;
         if (!is_listed(d->d_name, files))
             rc = bf_fail(err, BF_EARG,

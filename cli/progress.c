@@ -104,6 +104,8 @@ bf_code cli_run_trace(bf_record **out, cli_run *run, const char *path, bf_check 
         bf_record_free(record);
         return bf_fail(err, BF_EINTERRUPTED, "interrupted, nothing was written");
     }
+    if (!rc && !run->quiet && bf_record_meta(record, "bf16_error"))
+        fprintf(stderr, "backflow: bf16 error %s\n", bf_record_meta(record, "bf16_error"));
     if (!rc)
         *out = record;
     return rc;

@@ -12,7 +12,7 @@ void cli_print_trust(const bf_trust *trust, const bf_record *record);
 bf_code cli_print_trust_json(const bf_trust *trust, const bf_record *record, bool points,
                              bf_error *err);
 /* The figure. Codes of bf_render_scatter; BF_ENOMEM. */
-bf_code cli_draw_trust(const bf_trust *trust, const bf_record *record, const char *path,
-                       bf_error *err);
+bf_code cli_draw_trust(const bf_trust *trust, const bf_record *record, const bf_look *look,
+                       const char *path, bf_error *err);
 
 #endif

@@ -102,8 +102,8 @@ static void release(figure *f)
     free(f->rows);
 }
 
-bf_code cli_draw_trust(const bf_trust *trust, const bf_record *record, const char *path,
-                       bf_error *err)
+bf_code cli_draw_trust(const bf_trust *trust, const bf_record *record, const bf_look *look,
+                       const char *path, bf_error *err)
 {
     figure f;
     bf_buf title = {0}, note = {0};
@@ -135,7 +135,8 @@ bf_code cli_draw_trust(const bf_trust *trust, const bf_record *record, const cha
                                  .columns = f.columns,
                                  .panels = f.panels,
                                  .n_charts = trust->n_curves ? 2 : 0,
-                                 .charts = f.charts};
+                                 .charts = f.charts,
+                                 .look = *look};
         rc = bf_render_scatter(&what, path, err);
     }
     release(&f);

@@ -1,5 +1,7 @@
 #include "render/bar.h"
 
+#include <math.h>
+
 #include "render/text.h"
 
 enum { STOPS = 64 }; /* of the gradient, which the format interpolates */
@@ -31,6 +33,14 @@ static double draw_line(bf_canvas *canvas, const char *text, double x, double y,
     return height;
 }
 
+/* A dash, or a line of hatching. */
+static void draw_mark(bf_canvas *canvas, bool hatched, double x, double y, double half,
+                      uint32_t rgb)
+{
+    const double up = hatched ? half : 0, line[] = {x - half, y + up, x + half, y - up};
+    bf_canvas_lines(canvas, line, 2, false, hatched ? 0.4 : 0.6, rgb);
+}
+
 static void draw_colours(bf_canvas *canvas, const bf_bar *bar, double x, double y)
 {
     uint32_t rgb[STOPS];
@@ -39,6 +49,11 @@ static void draw_colours(bf_canvas *canvas, const bf_bar *bar, double x, double 
         rgb[k] = bf_palette_rgb(bar->palette, palette_place(bar->range, bar->palette, place));
     }
     bf_canvas_gradient(canvas, x, y, bar->width, THICK, rgb, STOPS);
+    for (int k = 0; k < 5 && bar->range->is_signed; k++) { /* as in the cells */
+        const double at = x + bar->width * (0.05 + 0.09 * k);
+        draw_mark(canvas, bar->hatched, at, y + THICK / 2, 1.5,
+                  bf_palette_ink(bf_palette_rgb(bar->palette, (at - x) / bar->width)));
+    }
     const double frame[] = {x, y, x + bar->width, y, x + bar->width, y + THICK, x, y + THICK};
     bf_canvas_lines(canvas, frame, 4, true, 0.4, FRAME);
 }
@@ -97,9 +112,11 @@ static void draw_ticks(bf_canvas *canvas, const bf_bar *bar, double x, double y)
             draw_tick(canvas, bar, ticks[k], x, y, &t);
 }
 
-/* "log scale", or what the symmetric logarithm is linear within; empty for linear scales. */
-static void describe_scale(bf_buf *out, const bf_range *range)
+void bf_bar_scale(bf_buf *out, const bf_range *range)
 {
+    if (range->is_rank)
+        bf_buf_text(out, range->is_signed ? "coloured by the magnitude's rank, numbers are quantiles"
+                                          : "coloured by rank, numbers are quartiles");
     if (!range->is_log)
         return;
     bf_buf_text(out, range->is_signed ? "symmetric log, nearly linear within ±" : "log scale");
@@ -107,37 +124,44 @@ static void describe_scale(bf_buf *out, const bf_range *range)
         bf_text_number(out, range->low);
 }
 
-static double draw_swatch(bf_canvas *canvas, const char *text, double x, double y, uint32_t rgb,
-                          bool draw)
+static void draw_swatch(bf_canvas *canvas, const char *text, double x, double y, uint32_t rgb)
 {
     const bf_type type = {.size = SMALL, .rgb = INK};
     double height;
     bf_canvas_measure(canvas, text, &type, NULL, &height);
-    if (draw) {
-        const double top = y + (height - SWATCH) / 2, right = x + SWATCH, bottom = top + SWATCH;
-        const double frame[] = {x, top, right, top, right, bottom, x, bottom};
-        bf_canvas_box(canvas, x, top, SWATCH, SWATCH, rgb);
-        bf_canvas_lines(canvas, frame, 4, true, 0.35, FRAME);
-        bf_canvas_text(canvas, text, x + SWATCH + 3, y, &type);
-    }
-    return height + 1;
+    const double top = y + (height - SWATCH) / 2, right = x + SWATCH, bottom = top + SWATCH;
+    const double frame[] = {x, top, right, top, right, bottom, x, bottom};
+    bf_canvas_box(canvas, x, top, SWATCH, SWATCH, rgb);
+    bf_canvas_lines(canvas, frame, 4, true, 0.35, FRAME);
+    bf_canvas_text(canvas, text, x + SWATCH + 3, y, &type);
 }
 
+/* Returns the height. */
 static double draw_legend(bf_canvas *canvas, const bf_bar *bar, double x, double y, bool draw)
 {
-    const double top = y;
-    if (bar->range->zeros)
-        y += draw_swatch(canvas, "exactly 0", x, y, BF_RGB_ZERO, draw);
-    if (bar->range->below) {
-        bf_buf text = {0};
-        bf_buf_text(&text, "above 0, below ");
-        bf_text_number(&text, bar->range->low);
-        if (!text.failed)
-            y += draw_swatch(canvas, text.data, x, y, BF_RGB_BELOW, draw);
-        bf_buf_free(&text);
+    const bf_type type = {.size = SMALL};
+    bf_buf small = {0};
+    double line;
+    size_t n = 0;
+    bf_canvas_measure(canvas, "0", &type, NULL, &line);
+    line += 1;
+    bf_buf_text(&small, "above 0, below ");
+    bf_text_number(&small, bar->range->low);
+    const char *const text[] = {bar->range->zeros ? bar->zero ? bar->zero : "exactly 0" : NULL,
+                                bar->range->below && !small.failed ? small.data : NULL, bar->empty,
+                                bar->below};
+    static const uint32_t rgb[] = {BF_RGB_ZERO, BF_RGB_BELOW, 0xffffff, 0xffffff};
+    for (size_t k = 0; k < 4; k++) {
+        if (text[k] && draw) {
+            const double at = y + line * (double)n;
+            draw_swatch(canvas, text[k], x, at, rgb[k]);
+            if (k == 3)
+                draw_mark(canvas, bar->hatched, x + SWATCH / 2, at + (line - 1) / 2, 1.9, INK);
+        }
+        n += text[k] != NULL;
     }
-    y += draw_swatch(canvas, bar->empty, x, y, 0xffffff, draw);
-    return y - top;
+    bf_buf_free(&small);
+    return line * (double)n;
 }
 
 double bf_bar_draw(bf_canvas *canvas, const bf_bar *bar, double x, double y, bool draw)
@@ -148,7 +172,7 @@ double bf_bar_draw(bf_canvas *canvas, const bf_bar *bar, double x, double y, boo
     double height;
     bf_buf scale = {0};
     y += draw_line(canvas, bar->quantity, x, y, &title, draw);
-    describe_scale(&scale, bar->range);
+    bf_bar_scale(&scale, bar->range);
     if (scale.len && !scale.failed && bar->range->top > 0)
         y += draw_line(canvas, scale.data, x, y, &small, draw);
     bf_buf_free(&scale);
@@ -161,6 +185,7 @@ double bf_bar_draw(bf_canvas *canvas, const bf_bar *bar, double x, double y, boo
         }
         y += THICK + TICK + height + 3;
     }
-    y += draw_legend(canvas, bar, x, y, draw);
-    return y - top;
+    if (bar->beside)
+        return fmax(y - top, draw_legend(canvas, bar, x + bar->width + 16, top, draw));
+    return y + draw_legend(canvas, bar, x, y, draw) - top;
 }

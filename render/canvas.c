@@ -5,7 +5,6 @@
 #include "render/canvas.h"
 
 #include <cairo-pdf.h>
-#include <cairo-svg.h>
 #include <cairo.h>
 #include <math.h>
 #include <pango/pangocairo.h>
@@ -14,14 +13,19 @@
 #include <string.h>
 #include <strings.h>
 
+#include "render/palette.h"
 #include "render/png.h"
+#include "render/svg.h"
 
 enum { MAX_PIXELS = 32000 }; /* a side; Cairo's pictures end at 32767 */
+static const char FONTS[] = "Noto Sans,DejaVu Sans,sans-serif";
 
 struct bf_canvas {
     bf_format format;
     int dpi;
     double width, height;
+    char font[160]; /* family, and what to take for characters that it has not */
+    bf_svg svg;     /* instead of a surface */
     PangoFontMap *fonts;
     PangoContext *context;
     PangoLayout *layout;
@@ -29,20 +33,6 @@ struct bf_canvas {
     cairo_t *cairo;
     bf_buf bytes;
 };
-
-bf_format bf_format_of(const char *path)
-{
-    static const struct {
-        const char *ending;
-        bf_format format;
-    } known[] = {{".png", BF_FORMAT_PNG}, {".svg", BF_FORMAT_SVG}, {".pdf", BF_FORMAT_PDF},
-                 {".dot", BF_FORMAT_DOT}};
-    const char *dot = strrchr(path, '.');
-    for (size_t k = 0; dot && k < sizeof known / sizeof *known; k++)
-        if (!strcasecmp(dot, known[k].ending))
-            return known[k].format;
-    return BF_FORMAT_NONE;
-}
 
 /* Fonts with outlines come first wherever a character has a choice. */
 static void prefer_outlines(FcPattern *pattern, gpointer nothing)
@@ -60,6 +50,7 @@ bf_code bf_canvas_new(bf_canvas **out, bf_format format, int dpi, bf_error *err)
         return bf_fail(err, BF_ENOMEM, "cannot hold a canvas");
     c->format = format;
     c->dpi = dpi;
+    snprintf(c->font, sizeof c->font, "%s", FONTS);
     c->fonts = pango_cairo_font_map_new_for_font_type(CAIRO_FONT_TYPE_FT);
     pango_fc_font_map_set_default_substitute(PANGO_FC_FONT_MAP(c->fonts), prefer_outlines, NULL,
                                              NULL);
@@ -76,6 +67,67 @@ bf_code bf_canvas_new(bf_canvas **out, bf_format format, int dpi, bf_error *err)
     return BF_OK;
 }
 
+/* Is there a family of that name? Pango would quietly take another one. */
+static bool has_family(bf_canvas *c, const char *name)
+{
+    PangoFontFamily **family = NULL;
+    int n = 0;
+    bool found = false;
+    pango_font_map_list_families(c->fonts, &family, &n);
+    for (int k = 0; k < n && !found; k++)
+        found = !strcasecmp(pango_font_family_get_name(family[k]), name);
+    g_free(family);
+    return found;
+}
+
+/* Letters that LaTeX's \includegraphics takes as they are. */
+static bool is_plain(const char *path)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return name[strspn(name, plain)] == '\0';
+}
+
+static bf_code check_look(const bf_look *look, const char *path, bf_error *err)
+{
+    if (look->caption && !is_plain(path))
+        return bf_fail(err, BF_EARG,
+                       "%.300s: a figure with a caption for LaTeX needs a name of letters, digits, "
+                       "'.', '_' and '-'", path);
+    if (look->dpi && (look->dpi < 20 || look->dpi > 2400))
+        return bf_fail(err, BF_EARG, "dpi is %d, wanted 20 to 2400", look->dpi);
+    if (look->width_mm != 0 && !(look->width_mm >= 20 && look->width_mm <= 5000))
+        return bf_fail(err, BF_EARG, "the width is %g mm, wanted 20 to 5000", look->width_mm);
+    if (look->palette && !bf_palette_find(look->palette))
+        return bf_fail(err, BF_EARG, "there is no palette \"%.60s\"; wanted one of %s",
+                       look->palette, bf_palette_names());
+    return BF_OK;
+}
+
+bf_code bf_canvas_open(bf_canvas **out, const char *path, const bf_look *look, bf_error *err)
+{
+    const bf_format format = bf_format_of(path);
+    bf_canvas *c = NULL;
+    if (format == BF_FORMAT_NONE || format == BF_FORMAT_DOT)
+        return bf_fail(err, BF_EARG, "%.300s: a figure's path must end in .png, .svg or .pdf",
+                       path);
+    bf_code rc = check_look(look, path, err);
+    if (!rc)
+        rc = bf_canvas_new(&c, format, look->dpi ? look->dpi : 300, err);
+    if (!rc && look->font && (strchr(look->font, ',') || !has_family(c, look->font)))
+        rc = bf_fail(err, BF_EARG, "there is no font \"%.60s\" here (fc-list : family lists them)",
+                     look->font);
+    if (rc) {
+        bf_canvas_free(c);
+        return rc;
+    }
+    if (look->font)
+        snprintf(c->font, sizeof c->font, "%.100s,%s", look->font, FONTS);
+    *out = c;
+    return BF_OK;
+}
+
 void bf_canvas_free(bf_canvas *canvas)
 {
     if (!canvas)
@@ -87,6 +139,7 @@ void bf_canvas_free(bf_canvas *canvas)
     g_object_unref(canvas->layout);
     g_object_unref(canvas->context);
     g_object_unref(canvas->fonts);
+    bf_buf_free(&canvas->svg.image);
     bf_buf_free(&canvas->bytes);
     free(canvas);
 }
@@ -150,7 +203,7 @@ static void spell_unknown(PangoLayout *layout, const char *text)
 static void set_layout(bf_canvas *c, const char *text, const bf_type *type)
 {
     PangoFontDescription *font = pango_font_description_new();
-    pango_font_description_set_family_static(font, "Noto Sans,DejaVu Sans,sans-serif");
+    pango_font_description_set_family_static(font, c->font);
     pango_font_description_set_absolute_size(font, type->size * PANGO_SCALE);
     pango_font_description_set_weight(font, type->bold ? PANGO_WEIGHT_BOLD : PANGO_WEIGHT_NORMAL);
     pango_layout_set_font_description(c->layout, font);
@@ -209,12 +262,16 @@ bf_code bf_canvas_start(bf_canvas *canvas, double width, double height, bf_error
     bf_code rc = BF_OK;
     canvas->width = width;
     canvas->height = height;
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_start(&canvas->svg, &canvas->bytes, width, height, canvas->font);
+        return BF_OK;
+    }
     if (canvas->format == BF_FORMAT_PNG) {
         rc = start_png(canvas, err);
     } else {
-        canvas->surface = canvas->format == BF_FORMAT_SVG
-            ? cairo_svg_surface_create_for_stream(on_bytes, &canvas->bytes, width, height)
-            : cairo_pdf_surface_create_for_stream(on_bytes, &canvas->bytes, width, height);
+        canvas->surface =
+            cairo_pdf_surface_create_for_stream(on_bytes, &canvas->bytes, width, height);
+        cairo_pdf_surface_restrict_to_version(canvas->surface, CAIRO_PDF_VERSION_1_4);
         canvas->cairo = cairo_create(canvas->surface);
     }
     if (rc)
@@ -222,8 +279,6 @@ bf_code bf_canvas_start(bf_canvas *canvas, double width, double height, bf_error
     if (cairo_status(canvas->cairo))
         return bf_fail(err, BF_ENOMEM, "cannot hold a picture of %.0f by %.0f points: %s", width,
                        height, cairo_status_to_string(cairo_status(canvas->cairo)));
-    if (canvas->format == BF_FORMAT_SVG)
-        cairo_svg_surface_set_document_unit(canvas->surface, CAIRO_SVG_UNIT_PT);
     cairo_set_source_rgb(canvas->cairo, 1, 1, 1);
     cairo_paint(canvas->cairo);
     return BF_OK;
@@ -235,16 +290,42 @@ static void set_colour(bf_canvas *c, uint32_t rgb)
                          (rgb & 0xff) / 255.0);
 }
 
+/* Line by line: an SVG does not break lines. Places are those of the line's left end and baseline,
+ * seen from the upper left corner of the layout. */
+static void write_svg_text(bf_canvas *c, double x, double y, const bf_type *type)
+{
+    PangoLayoutIter *iter = pango_layout_get_iter(c->layout);
+    const char *text = pango_layout_get_text(c->layout);
+    do {
+        PangoRectangle logical;
+        const PangoLayoutLine *line = pango_layout_iter_get_line_readonly(iter);
+        pango_layout_iter_get_line_extents(iter, NULL, &logical);
+        const double right = (double)logical.x / PANGO_SCALE,
+                     down = (double)pango_layout_iter_get_baseline(iter) / PANGO_SCALE;
+        bf_svg_text(&c->svg, text + line->start_index, (size_t)line->length,
+                    type->turned ? x + down : x + right, type->turned ? y - right : y + down,
+                    (double)logical.width / PANGO_SCALE, type->size, type->rgb, type->bold,
+                    type->turned);
+    } while (pango_layout_iter_next_line(iter));
+    pango_layout_iter_free(iter);
+}
+
 void bf_canvas_text(bf_canvas *canvas, const char *text, double x, double y, const bf_type *type)
 {
     double width, height;
     bf_canvas_measure(canvas, text, type, &width, &height);
+    const double back = type->along * width, up = type->across * height;
+    if (canvas->format == BF_FORMAT_SVG) {
+        write_svg_text(canvas, type->turned ? x - up : x - back, type->turned ? y + back : y - up,
+                       type);
+        return;
+    }
     cairo_save(canvas->cairo);
     set_colour(canvas, type->rgb);
     cairo_move_to(canvas->cairo, x, y);
     if (type->turned)
         cairo_rotate(canvas->cairo, -G_PI / 2);
-    cairo_rel_move_to(canvas->cairo, -type->along * width, -type->across * height);
+    cairo_rel_move_to(canvas->cairo, -back, -up);
     pango_cairo_update_layout(canvas->cairo, canvas->layout);
     pango_cairo_show_layout(canvas->cairo, canvas->layout);
     cairo_new_path(canvas->cairo); /* the current point is no part of what is drawn next */
@@ -253,27 +334,81 @@ void bf_canvas_text(bf_canvas *canvas, const char *text, double x, double y, con
 
 void bf_canvas_box(bf_canvas *canvas, double x, double y, double width, double height, uint32_t rgb)
 {
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_box(&canvas->svg, x, y, width, height, rgb);
+        return;
+    }
     set_colour(canvas, rgb);
     cairo_rectangle(canvas->cairo, x, y, width, height);
     cairo_fill(canvas->cairo);
 }
 
+static void add_path(bf_canvas *c, const double *points, size_t n, bool closed)
+{
+    for (size_t k = 0; k < n; k++)
+        cairo_line_to(c->cairo, points[2 * k], points[2 * k + 1]);
+    if (closed)
+        cairo_close_path(c->cairo);
+}
+
 void bf_canvas_lines(bf_canvas *canvas, const double *points, size_t n, bool closed, double width,
                      uint32_t rgb)
 {
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_lines(&canvas->svg, points, n, closed, width, rgb);
+        return;
+    }
     set_colour(canvas, rgb);
     cairo_set_line_width(canvas->cairo, width);
-    cairo_set_line_join(canvas->cairo, CAIRO_LINE_JOIN_MITER);
-    for (size_t k = 0; k < n; k++)
-        cairo_line_to(canvas->cairo, points[2 * k], points[2 * k + 1]);
-    if (closed)
-        cairo_close_path(canvas->cairo);
+    cairo_set_line_join(canvas->cairo, n > 8 ? CAIRO_LINE_JOIN_ROUND : CAIRO_LINE_JOIN_MITER);
+    add_path(canvas, points, n, closed);
+    cairo_stroke(canvas->cairo);
+}
+
+void bf_canvas_dash(bf_canvas *canvas, double on, double off)
+{
+    const double dash[] = {on, off};
+    canvas->svg.dash_on = on;
+    canvas->svg.dash_off = off;
+    if (canvas->cairo)
+        cairo_set_dash(canvas->cairo, dash, on > 0 ? 2 : 0, 0);
+}
+
+void bf_canvas_fill(bf_canvas *canvas, const double *points, size_t n, uint32_t rgb, double alpha)
+{
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_fill(&canvas->svg, points, n, rgb, alpha);
+        return;
+    }
+    cairo_set_source_rgba(canvas->cairo, (rgb >> 16 & 0xff) / 255.0, (rgb >> 8 & 0xff) / 255.0,
+                          (rgb & 0xff) / 255.0, alpha);
+    add_path(canvas, points, n, true);
+    cairo_fill(canvas->cairo);
+}
+
+void bf_canvas_strokes(bf_canvas *canvas, const double *pieces, size_t n, double width,
+                       uint32_t rgb)
+{
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_strokes(&canvas->svg, pieces, n, width, rgb);
+        return;
+    }
+    set_colour(canvas, rgb);
+    cairo_set_line_width(canvas->cairo, width);
+    for (size_t k = 0; k < n; k++, pieces += 4) {
+        cairo_move_to(canvas->cairo, pieces[0], pieces[1]);
+        cairo_line_to(canvas->cairo, pieces[2], pieces[3]);
+    }
     cairo_stroke(canvas->cairo);
 }
 
 void bf_canvas_gradient(bf_canvas *canvas, double x, double y, double width, double height,
                         const uint32_t *rgb, size_t n)
 {
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_gradient(&canvas->svg, x, y, width, height, rgb, n);
+        return;
+    }
     cairo_pattern_t *pattern = cairo_pattern_create_linear(x, 0, x + width, 0);
     for (size_t k = 0; k < n; k++)
         cairo_pattern_add_color_stop_rgb(pattern, n > 1 ? (double)k / (double)(n - 1) : 0,
@@ -308,78 +443,51 @@ void bf_canvas_image(bf_canvas *canvas, double x, double y, double width, double
     const size_t longer = rows > columns ? rows : columns;
     const size_t times = canvas->format == BF_FORMAT_PNG || longer > 1024 ? 1 : 2048 / longer;
     cairo_surface_t *image = magnify(rgb, rows, columns, times);
+    if (canvas->format == BF_FORMAT_SVG) {
+        const bf_code rc = bf_png_encode(
+            &canvas->svg.image, cairo_image_surface_get_data(image),
+            (size_t)cairo_image_surface_get_stride(image), columns * times, rows * times, 300,
+            NULL);
+        bf_svg_image(&canvas->svg, x, y, width, height);
+        canvas->bytes.failed = canvas->bytes.failed || rc;
+        cairo_surface_destroy(image);
+        return;
+    }
     cairo_save(canvas->cairo);
     cairo_translate(canvas->cairo, x, y);
     cairo_scale(canvas->cairo, width / (double)(columns * times), height / (double)(rows * times));
     cairo_set_source_surface(canvas->cairo, image, 0, 0); /* a failed image fails the canvas, too */
-    cairo_pattern_set_filter(cairo_get_source(canvas->cairo), CAIRO_FILTER_NEAREST);
+    const bool shrunk = canvas->format == BF_FORMAT_PNG &&
+                        (double)longer > fmax(width, height) * canvas->dpi / 72;
+    cairo_pattern_set_filter(cairo_get_source(canvas->cairo),
+                             shrunk ? CAIRO_FILTER_GOOD : CAIRO_FILTER_NEAREST);
     cairo_paint(canvas->cairo);
     cairo_restore(canvas->cairo);
     cairo_surface_destroy(image);
 }
 
-static void append_escaped(bf_buf *out, const char *text)
-{
-    for (const char *c = text; *c; c++) {
-        if (*c == '&' || *c == '<')
-            bf_buf_text(out, *c == '&' ? "&amp;" : "&lt;");
-        else
-            bf_buf_bytes(out, c, 1);
-    }
-}
-
-/* What Cairo leaves out: the title, and that images must not be smoothed. All text is glyphs, so
- * "<image " can only be a tag. The last value that a viewer knows counts. */
-static void complete_svg(bf_canvas *c, const char *title)
-{
-    static const char crisp[] = "<image style=\"image-rendering:optimizeSpeed;"
-                                "image-rendering:crisp-edges;image-rendering:pixelated\" ";
-    bf_buf old = c->bytes, new = {0};
-    bf_buf_bytes(&old, "", 1); /* ends with NUL, whatever the buffer does */
-    const char *at = old.failed ? NULL : strstr(old.data, "<svg");
-    at = at ? strchr(at, '>') : NULL;
-    if (!at) {
-        old.failed = true;
-        c->bytes = old;
-        return;
-    }
-    bf_buf_bytes(&new, old.data, (size_t)(at + 1 - old.data));
-    bf_buf_text(&new, "\n<title>");
-    append_escaped(&new, title);
-    bf_buf_text(&new, "</title>");
-    for (const char *next; (next = strstr(++at, "<image ")); at = next + 6) {
-        bf_buf_bytes(&new, at, (size_t)(next - at));
-        bf_buf_text(&new, crisp);
-    }
-    bf_buf_text(&new, at);
-    bf_buf_free(&old);
-    c->bytes = new;
-}
-
-bf_code bf_canvas_save(bf_canvas *canvas, const char *path, const char *title, bf_error *err)
+bf_code bf_canvas_save(bf_canvas *canvas, const char *path, const bf_stamp *stamp, bf_error *err)
 {
     bf_code rc = BF_OK;
-    const cairo_status_t drawn = cairo_status(canvas->cairo);
-    if (canvas->format == BF_FORMAT_PDF) {
-        cairo_pdf_surface_set_metadata(canvas->surface, CAIRO_PDF_METADATA_TITLE, title);
-        cairo_pdf_surface_set_metadata(canvas->surface, CAIRO_PDF_METADATA_CREATOR, "backflow");
-    }
-    if (canvas->format == BF_FORMAT_PNG) {
+    cairo_status_t status = CAIRO_STATUS_SUCCESS;
+    if (canvas->format == BF_FORMAT_SVG) {
+        bf_svg_finish(&canvas->svg);
+    } else if (canvas->format == BF_FORMAT_PNG) {
+        status = cairo_status(canvas->cairo);
         cairo_surface_flush(canvas->surface);
-        rc = drawn ? BF_OK
-                   : bf_png_encode(&canvas->bytes, cairo_image_surface_get_data(canvas->surface),
-                                   (size_t)cairo_image_surface_get_stride(canvas->surface),
-                                   (size_t)cairo_image_surface_get_width(canvas->surface),
-                                   (size_t)cairo_image_surface_get_height(canvas->surface),
-                                   canvas->dpi, title, err);
+        if (!status)
+            rc = bf_png_encode(&canvas->bytes, cairo_image_surface_get_data(canvas->surface),
+                               (size_t)cairo_image_surface_get_stride(canvas->surface),
+                               (size_t)cairo_image_surface_get_width(canvas->surface),
+                               (size_t)cairo_image_surface_get_height(canvas->surface),
+                               canvas->dpi, err);
     } else {
+        status = cairo_status(canvas->cairo);
         cairo_surface_finish(canvas->surface);
+        status = status ? status : cairo_surface_status(canvas->surface);
     }
-    if (canvas->format == BF_FORMAT_SVG)
-        complete_svg(canvas, title);
-    const cairo_status_t status = drawn ? drawn : cairo_surface_status(canvas->surface);
     if (!rc && (status || canvas->bytes.failed))
-        rc =
-            bf_fail(err, BF_ENOMEM, "cannot draw %.300s: %s", path, cairo_status_to_string(status));
-    return rc ? rc : bf_file_write(path, canvas->bytes.data, canvas->bytes.len, err);
+        rc = bf_fail(err, BF_ENOMEM, "cannot draw %.300s: %s", path,
+                     status ? cairo_status_to_string(status) : "out of memory");
+    return rc ? rc : bf_stamp_write(path, &canvas->bytes, canvas->format, stamp, err);
 }

@@ -1,8 +1,9 @@
 /* canvas.h -- the one door to Cairo and Pango: lines, boxes and text, in points, into one file.
  *
- * The same calls draw a PNG, an SVG or a PDF. Text is set in Noto Sans, other scripts in whatever
- * font has them; colour and bitmap fonts are left out, so that a PDF holds outlines only (no Type 3
- * fonts). Nothing fails on the way: bf_canvas_save reports the first trouble. */
+ * The same calls draw a PNG, an SVG or a PDF. Text is set in Noto Sans or a font asked for, other
+ * scripts in whatever font has them; colour and bitmap fonts are left out, so that a PDF holds
+ * outlines only (no Type 3 fonts). An SVG holds its text as text. Nothing fails on the way:
+ * bf_canvas_save reports the first trouble. */
 #ifndef BF_RENDER_CANVAS_H
 #define BF_RENDER_CANVAS_H
 
@@ -11,16 +12,11 @@
 #include <stdint.h>
 
 #include "backflow/error.h"
+#include "backflow/render.h"
 #include "base/buf.h"
+#include "render/stamp.h"
 
 typedef struct bf_canvas bf_canvas;
-
-typedef enum {
-    BF_FORMAT_NONE, BF_FORMAT_PNG, BF_FORMAT_SVG, BF_FORMAT_PDF, BF_FORMAT_DOT
-} bf_format;
-
-/* By the path's ending, in any case; BF_FORMAT_NONE if it is none of them. */
-bf_format bf_format_of(const char *path);
 
 /* How a piece of text looks and which of its points stands at (x,y). */
 typedef struct {
@@ -39,6 +35,12 @@ typedef struct {
 bf_code bf_canvas_new(bf_canvas **out, bf_format format, int dpi, bf_error *err);
 void bf_canvas_free(bf_canvas *canvas); /* NULL-safe */
 
+/* The same for a figure: format by the path's ending, resolution and font as the look says, and the
+ * look itself checked.
+ * BF_EARG an ending that is no figure's, dpi, width, palette, no such font, or a name that LaTeX
+ * cannot take in where a caption is wanted; BF_ENOMEM. */
+bf_code bf_canvas_open(bf_canvas **out, const char *path, const bf_look *look, bf_error *err);
+
 /* Size of a text in points, before it is turned. Either of width and height may be NULL. */
 void bf_canvas_measure(bf_canvas *canvas, const char *text, const bf_type *type, double *width,
                        double *height);
@@ -56,14 +58,22 @@ void bf_canvas_box(bf_canvas *canvas, double x, double y, double width, double h
 /* The outline of n points (x and y in turn), closed or not. */
 void bf_canvas_lines(bf_canvas *canvas, const double *points, size_t n, bool closed, double width,
                      uint32_t rgb);
+/* From now on, lines are dashed: on and off for so many points; 0: no longer. */
+void bf_canvas_dash(bf_canvas *canvas, double on, double off);
+/* The inside of n points; alpha from 0 (nothing) to 1. */
+void bf_canvas_fill(bf_canvas *canvas, const double *points, size_t n, uint32_t rgb, double alpha);
+/* n pieces of line, each from (p[0],p[1]) to (p[2],p[3]) of its four numbers. */
+void bf_canvas_strokes(bf_canvas *canvas, const double *pieces, size_t n, double width,
+                       uint32_t rgb);
 /* n colours from left to right, one flowing into the next. */
 void bf_canvas_gradient(bf_canvas *canvas, double x, double y, double width, double height,
                         const uint32_t *rgb, size_t n);
-/* rows*columns pixels of 0xRRGGBB, drawn as that many boxes without smoothing. */
+/* rows*columns pixels of 0xRRGGBB, drawn as that many boxes without smoothing; in a PNG that has
+ * fewer pixels there, as their means. */
 void bf_canvas_image(bf_canvas *canvas, double x, double y, double width, double height,
                      const uint32_t *rgb, size_t rows, size_t columns);
 
-/* Finish and write the file; title goes into its metadata. BF_EIO, BF_ENOMEM. */
-bf_code bf_canvas_save(bf_canvas *canvas, const char *path, const char *title, bf_error *err);
+/* Finish and write the file, with the stamp in its metadata. BF_EIO, BF_ENOMEM. */
+bf_code bf_canvas_save(bf_canvas *canvas, const char *path, const bf_stamp *stamp, bf_error *err);
 
 #endif

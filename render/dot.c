@@ -15,6 +15,8 @@
 
 #include "base/buf.h"
 
+static const double TIP = 2; /* points from a curve's end to its tip */
+
 struct bf_dot {
     Agraph_t *graph;
     bool failed; /* out of memory */
@@ -77,15 +79,18 @@ bf_dot_thing *bf_dot_node(bf_dot *dot, const char *name, double x, double y)
     return node;
 }
 
-bf_dot_thing *bf_dot_edge(bf_dot *dot, bf_dot_thing *from, bf_dot_thing *to, double x0, double y0,
-                          double x1, double y1)
+bf_dot_thing *bf_dot_edge(bf_dot *dot, bf_dot_thing *from, bf_dot_thing *to, const char *key,
+                          const double p[8], bool tip)
 {
-    char none[] = "";
-    Agedge_t *edge = from && to ? agedge(dot->graph, from, to, none, 1) : NULL;
-    const double bend = (y1 - y0) * 0.55;
+    Agedge_t *edge = from && to ? agedge(dot->graph, from, to, (char *)key, 1) : NULL;
+    char end[48] = "";
     dot->failed = dot->failed || !edge;
-    bf_dot_set(dot, edge, "pos", "%.2f,%.2f %.2f,%.2f %.2f,%.2f %.2f,%.2f", x0, y0, x0, y0 + bend,
-               x1, y1 - bend, x1, y1);
+    if (tip)
+        snprintf(end, sizeof end, "e,%.2f,%.2f ", p[6], p[7]);
+    bf_dot_set(dot, edge, "pos", "%s%.2f,%.2f %.2f,%.2f %.2f,%.2f %.2f,%.2f", end, p[0], p[1], p[2],
+               p[3], p[4], p[5], p[6], tip ? p[7] + TIP : p[7]);
+    if (tip)
+        bf_dot_set(dot, edge, "arrowhead", "tee");
     return edge;
 }
 
@@ -164,7 +169,8 @@ static bf_code draw(bf_buf *out, bf_dot *dot, const char *format, bf_error *err)
                               : rc;
 }
 
-bf_code bf_dot_save(bf_dot *dot, bf_format format, const char *path, bf_error *err)
+bf_code bf_dot_save(bf_dot *dot, bf_format format, const char *path, const bf_stamp *stamp,
+                    bf_error *err)
 {
     static const char *const names[] = {
         [BF_FORMAT_PNG] = "png:cairo", [BF_FORMAT_SVG] = "svg:svg", [BF_FORMAT_PDF] = "pdf:cairo",
@@ -180,7 +186,7 @@ bf_code bf_dot_save(bf_dot *dot, bf_format format, const char *path, bf_error *e
     agseterrf(report);
     agseterr(level);
     if (!rc)
-        rc = bf_file_write(path, bytes.data, bytes.len, err);
+        rc = bf_stamp_write(path, &bytes, format, stamp, err);
     bf_buf_free(&bytes);
     return rc;
 }

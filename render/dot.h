@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "backflow/error.h"
-#include "render/canvas.h"
+#include "render/stamp.h"
 
 typedef struct bf_dot bf_dot;
 typedef void bf_dot_thing; /* the graph, a node or an edge; owned by the graph */
@@ -22,9 +22,10 @@ void bf_dot_free(bf_dot *dot); /* NULL-safe */
 bf_dot_thing *bf_dot_graph(bf_dot *dot);
 /* A node of a name that is plain ASCII and not used yet, with its middle at (x,y). */
 bf_dot_thing *bf_dot_node(bf_dot *dot, const char *name, double x, double y);
-/* A curve that leaves (x0,y0) and reaches (x1,y1) upright. from and to: nodes. */
-bf_dot_thing *bf_dot_edge(bf_dot *dot, bf_dot_thing *from, bf_dot_thing *to, double x0, double y0,
-                          double x1, double y1);
+/* A curve with the end points (p[0],p[1]) and (p[6],p[7]) and the control points between. Edges
+ * that join the same nodes need keys that differ (plain ASCII). With tip, a short bar ends it. */
+bf_dot_thing *bf_dot_edge(bf_dot *dot, bf_dot_thing *from, bf_dot_thing *to, const char *key,
+                          const double p[8], bool tip);
 
 /* Set an attribute; Graphviz reads escapes in those that are shown. */
 #if defined(__GNUC__)
@@ -38,7 +39,8 @@ void bf_dot_set_default(bf_dot *dot, bool of_edges, const char *attribute, const
 void bf_dot_show(bf_dot *dot, bf_dot_thing *thing, const char *attribute, const char *text,
                  char justify);
 
-/* Draw and write. BF_EUNSUPPORTED Graphviz lacks a plugin; BF_EIO; BF_ENOMEM. */
-bf_code bf_dot_save(bf_dot *dot, bf_format format, const char *path, bf_error *err);
+/* Draw, stamp and write. BF_EUNSUPPORTED Graphviz lacks a plugin; BF_EIO; BF_ENOMEM. */
+bf_code bf_dot_save(bf_dot *dot, bf_format format, const char *path, const bf_stamp *stamp,
+                    bf_error *err);
 
 #endif

@@ -193,13 +193,8 @@ static bf_code draw(const sheet *s, bf_error *err)
     return BF_OK;
 }
 
-static bf_code check(const bf_heads_figure *f, bf_format format, const char *path, bf_error *err)
+static bf_code check(const bf_heads_figure *f, bf_error *err)
 {
-    if (format == BF_FORMAT_NONE || format == BF_FORMAT_DOT)
-        return bf_fail(err, BF_EARG, "%.300s: a figure's path must end in .png, .svg or .pdf",
-                       path);
-    if (f->dpi && (f->dpi < 20 || f->dpi > 2400))
-        return bf_fail(err, BF_EARG, "dpi is %d, wanted 20 to 2400", f->dpi);
     if (!f->layers || !f->heads || f->layers > MOST || f->heads > MOST)
         return bf_fail(err, BF_EARG, "%zu layers of %zu heads, wanted 1 to %d of both", f->layers,
                        f->heads, (int)MOST);
@@ -213,21 +208,23 @@ static bf_code check(const bf_heads_figure *f, bf_format format, const char *pat
 bf_code bf_render_heads(const bf_heads_figure *figure, const char *path, bf_error *err)
 {
     sheet s = {.figure = figure};
-    const bf_format format = bf_format_of(path);
-    bf_code rc = check(figure, format, path, err);
+    const bf_stamp stamp = {figure->title ? figure->title : "heads", figure->note,
+                            figure->look.provenance};
+    bf_code rc = check(figure, err);
     if (!rc)
-        rc = bf_canvas_new(&s.canvas, format, figure->dpi ? figure->dpi : 300, err);
+        rc = bf_canvas_open(&s.canvas, path, &figure->look, err);
     if (rc)
         return rc;
     for (size_t k = 0; k < figure->layers * figure->heads; k++) {
         s.range.top = fmax(s.range.top, fabs(figure->value[k]));
         s.range.is_signed = s.range.is_signed || figure->value[k] < 0;
     }
-    s.palette = bf_palette_find(s.range.is_signed ? "vik" : "cividis");
+    const char *usual = s.range.is_signed ? "vik" : "cividis";
+    s.palette = bf_palette_find(figure->look.palette ? figure->look.palette : usual);
     lay(&s);
     rc = draw(&s, err);
     if (!rc)
-        rc = bf_canvas_save(s.canvas, path, figure->title ? figure->title : "heads", err);
+        rc = bf_canvas_save(s.canvas, path, &stamp, err);
     bf_canvas_free(s.canvas);
     return rc;
 }

@@ -1,7 +1,8 @@
-/* heatmap.c -- a matrix with its axes, laid out in points and drawn once.
+/* heatmap.c -- one matrix with its axes, or a grid of them on one scale, laid out in points.
  *
- * Cells are whole pixels wide at the chosen resolution, so that none is wider than another. The
- * triangle above the diagonal is 0 by causality and left empty; the colour bar uses that room. */
+ * Cells are whole pixels wide at the chosen resolution where they can be, so that none is wider
+ * than another. The triangle above the diagonal is 0 by causality and left empty; of a single matrix the
+ * colour bar uses that room. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,189 +11,244 @@
 #include "backflow/render.h"
 #include "render/bar.h"
 #include "render/canvas.h"
+#include "render/describe.h"
 #include "render/labels.h"
-#include "render/matrix.h"
-#include "render/palette.h"
-#include "render/range.h"
+#include "render/panel.h"
 #include "render/text.h"
 
-static const double MARGIN = 7, NAME = 11, GAP = 3;           /* points */
+static const double MARGIN = 7, NAME = 11, GAP = 3, BETWEEN = 8, HEAD = 10; /* points */
 static const double MM = 72 / 25.4;
-static const double COLUMN = 89, PAGE = 183;                  /* millimetres: one column, two */
+static const double COLUMN = 89, PAGE = 183, HIGHEST = 215;   /* mm: one column, two; panels */
 static const double WIDEST_CELL = 22, TALLEST_STRIP = 12;     /* points */
 static const double BAR_LEAST = 112, BAR_MOST = 205;          /* points */
-enum { MAX_BOXES = 64 * 64 };                                 /* beyond, cells are one image */
-static const uint32_t INK = 0x222222, FAINT = 0x666666, EDGE = 0x8a8a8a;
+static const double LABELS_FROM = 42;                         /* of a panel that has token labels */
+static const size_t NONE = (size_t)-1;
+static const uint32_t INK = 0x222222, FAINT = 0x666666;
 
 /* What is drawn and where; all lengths in points. */
 typedef struct {
     const bf_record *record;
     const bf_heatmap_style *style;
-    bf_format format;
-    int dpi;
-    bf_matrix matrix;
+    bf_matrices all;
+    const bf_matrix *m;           /* the first of them */
+    size_t n, columns;            /* panels; of them side by side */
+    bool quiet;                   /* neither title nor note */
     bf_range range;
     const bf_palette *palette;
     bf_canvas *canvas;
+    double pixel;
     bf_labels down, across;
-    bf_buf title, note, quantity;
+    bf_buf title, note, quantity, caption;
     bf_bar bar;
     double width, height;         /* of the figure */
-    double x, y, cell_w, cell_h;  /* of the cells */
+    double x, y, cell_w, cell_h;  /* of the first panel's cells */
+    double step_x, step_y;        /* from panel to panel */
     double note_y, bar_x, bar_y;
 } figure;
 
 static double cells_width(const figure *f)
 {
-    return f->cell_w * (double)f->matrix.cols;
+    return f->cell_w * (double)f->m->cols;
 }
 
 static double cells_height(const figure *f)
 {
-    return f->cell_h * (double)f->matrix.rows;
+    return f->cell_h * (double)f->m->rows;
 }
 
 /* The length in whole pixels. */
 static double snap(const figure *f, double points, double (*rounding)(double))
 {
-    const double pixel = 72.0 / f->dpi;
-    return fmax(1.0, rounding(points / pixel)) * pixel;
+    return fmax(1.0, rounding(points / f->pixel)) * f->pixel;
 }
 
-static const char *score_name(const figure *f)
-{
-    return f->matrix.is_attn ? "attention" : f->style->score ? f->style->score : "grad_norm";
-}
+/* ---- words */
 
-static void describe_head(bf_buf *out, const bf_matrix *m)
+/* "kjv-1m · resid_pre · grad_norm · layer 3", or of many panels what they have in common. */
+static void make_title(figure *f)
 {
-    static const char *const together[] = {"norm over all", "sum over all", "mean over all"};
-    if (m->head != (size_t)-1)
-        bf_buf_printf(out, " · head %zu", m->head);
-    else if (m->heads)
-        bf_buf_printf(out, " · %s %zu heads",
-                      together[m->is_attn ? 2 : m->is_signed ? 1 : 0], m->heads);
-}
-
-/* What the numbers are, in words and with their unit. */
-static void describe_quantity(figure *f)
-{
-    const char *score = score_name(f), *site = f->style->site;
-    if (f->matrix.is_attn) {
-        bf_buf_text(&f->quantity, "attention (weight)");
-        bf_buf_text(&f->note, "weight of position j in the attention of query i");
-    } else if (!strcmp(score, "grad_norm")) {
-        bf_buf_text(&f->quantity, "grad_norm (nats per unit)");
-        bf_buf_printf(&f->note,
-                      "norm of the gradient of loss i with respect to %.40s at position j", site);
-    } else if (!strcmp(score, "grad_x_act")) {
-        bf_buf_text(&f->quantity, "grad_x_act (nats)");
-        bf_buf_printf(&f->note,
-                      "gradient of loss i with respect to %.40s at position j, times %.40s", site,
-                      site);
-    } else {
-        bf_buf_printf(&f->quantity, "%.60s", score);
-        bf_buf_printf(&f->note, "%.60s of loss i and position j", score);
-    }
+    bf_matrix common = *f->m;
+    bf_describe_model(&f->title, f->record);
+    bf_describe_tensor(&f->title, f->m);
+    if (f->all.layers > 1)
+        common.layer = NONE;
+    if (f->all.heads > 1)
+        common.head = NONE, common.heads = 0;
+    bf_describe_place(&f->title, &common);
+    if (f->style->minus)
+        bf_buf_text(&f->title, " · difference");
 }
 
 static bf_code describe(figure *f, bf_error *err)
 {
-    const char *model = bf_record_meta(f->record, "model");
-    const bf_matrix *m = &f->matrix;
-    describe_quantity(f);
-    bf_buf_printf(&f->note, "; %zu×%zu", m->rows, m->cols);
-    if (f->style->title) {
-        bf_text_token(&f->title, f->style->title, 400);
-    } else {
-        if (model && *model) {
-            bf_text_token(&f->title, model, 60);
-            bf_buf_text(&f->title, " · ");
-        }
-        if (!m->is_attn)
-            bf_buf_printf(&f->title, "%.40s · ", f->style->site);
-        bf_buf_text(&f->title, score_name(f));
-        if (m->layer != (size_t)-1)
-            bf_buf_printf(&f->title, " · layer %zu", m->layer);
-        describe_head(&f->title, m);
-    }
-    if (f->title.failed || f->note.failed || f->quantity.failed)
+    const char *title = f->style->look.title;
+    bf_describe_values(&f->quantity, &f->note, f->m, f->record, f->style);
+    bf_buf_printf(&f->caption, "%s; %zu×%zu values%s", f->note.data ? f->note.data : "", f->m->rows,
+                  f->m->cols, f->n > 1 ? " a panel, all panels on one scale" : "");
+    bf_buf_printf(&f->note, "; %zu×%zu%s", f->m->rows, f->m->cols,
+                  f->n > 1 ? ", one scale for all panels" : "");
+    if (title && *title)
+        bf_text_token(&f->title, title, 400);
+    else
+        make_title(f);
+    bf_buf_text(&f->caption, "; colours: ");
+    bf_buf_text(&f->caption, f->palette->name);
+    const size_t before = f->caption.len;
+    bf_buf_text(&f->caption, ", ");
+    bf_bar_scale(&f->caption, &f->range);
+    if (f->caption.len == before + 2)
+        bf_buf_text(&f->caption, "linear scale");
+    if (f->range.is_signed)
+        bf_buf_text(&f->caption, "; values below 0 have a dash, or are hatched where cells are small");
+    if (f->m->is_causal)
+        bf_buf_text(&f->caption, "; what no gradient can reach is left empty");
+    if (f->title.failed || f->note.failed || f->quantity.failed || f->caption.failed)
         return bf_fail(err, BF_ENOMEM, "cannot hold the title");
     return BF_OK;
 }
 
-/* Tokens along both axes: a row is named by the token whose loss it is, or by the query. */
-static bf_code make_labels(figure *f, double cell_w, double cell_h, bf_error *err)
+static const char *down_name(const figure *f)
 {
-    const bf_matrix *m = &f->matrix;
-    const size_t n = m->rows > m->cols ? m->rows : m->cols;
-    size_t *token = calloc(n, sizeof *token), *number = calloc(n, sizeof *number);
-    bf_code rc = token && number ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold %zu labels", n);
-    bf_labels_free(&f->down);
-    bf_labels_free(&f->across);
-    for (size_t r = 0; r < m->rows && !rc; r++) {
-        number[r] = m->i[r];
-        token[r] = m->i[r] + (m->is_attn ? 0 : 1);
-    }
-    const bool chosen = m->rows != m->cols; /* rows are not one after the other */
-    if (!rc)
-        rc = bf_labels_make(&f->down, f->canvas, f->record, token, number, m->rows, cell_h, chosen,
-                            err);
-    for (size_t j = 0; j < m->cols && !rc; j++)
-        token[j] = number[j] = j;
-    if (!rc)
-        rc = bf_labels_make(&f->across, f->canvas, f->record, token, number, m->cols, cell_w, false,
-                            err);
-    free(token);
-    free(number);
-    return rc;
+    static const char *const names[] = {
+        [BF_AXIS_LOSS] = "loss of token (i → i+1)", [BF_AXIS_QUERY] = "query position i",
+        [BF_AXIS_BLOCK] = "block of losses", [BF_AXIS_LAYER] = "layer", [BF_AXIS_LEVEL] = "layer",
+        [BF_AXIS_NUMBER] = ""};
+    if (f->m->down == BF_AXIS_LOSS && !f->m->shift)
+        return "loss of token i";
+    return f->m->rows > 1 || f->m->is_causal ? names[f->m->down] : "";
 }
 
-/* The height of a row: as high as wide, or more where few losses were chosen. */
+static const char *across_name(const figure *f)
+{
+    static const char *const names[] = {
+        [BF_AXIS_POSITION] = "position j", [BF_AXIS_LAYER] = "layer", [BF_AXIS_HEAD] = "head",
+        [BF_AXIS_LAG] = "distance i − j", [BF_AXIS_NUMBER] = ""};
+    return names[f->m->across];
+}
+
+/* ---- layout */
+
+static bool has_labels(const figure *f)
+{
+    return f->n == 1 || fmin(cells_width(f), cells_height(f)) >= LABELS_FROM;
+}
+
+static bf_code make_labels(figure *f, double cell_w, double cell_h, bf_error *err)
+{
+    const bf_matrix *m = f->m;
+    const bool chosen = m->down == BF_AXIS_LOSS && m->rows != m->cols; /* not one after the other */
+    const bf_cells down = {f->record, m->down, m->number, m->rows, m->shift, chosen},
+                   across = {f->record, m->across, NULL, m->cols, 0, false};
+    bf_labels_free(&f->down);
+    bf_labels_free(&f->across);
+    bf_code rc = bf_labels_make(&f->down, f->canvas, &down, cell_h, err);
+    return rc ? rc : bf_labels_make(&f->across, f->canvas, &across, cell_w, err);
+}
+
+/* The height of a row: as high as wide, or more where there are few rows. */
 static double row_height(const figure *f, double cell_w)
 {
-    const bf_matrix *m = &f->matrix;
+    const bf_matrix *m = f->m;
     if (m->rows >= m->cols)
         return cell_w;
     const double strip = 0.5 * cell_w * (double)m->cols / (double)m->rows;
     return fmax(cell_w, snap(f, fmin(TALLEST_STRIP, strip), floor));
 }
 
-/* Widths: labels on the left, then as many points a cell as there is room for. */
-static bf_code lay_columns(figure *f, bf_error *err)
+/* Panels side by side: all heads of a layer, or so many that the whole is somewhat wider than
+ * high. */
+static size_t choose_columns(const figure *f)
 {
-    const double cols = (double)f->matrix.cols, wanted = f->style->width_mm * MM;
+    if (f->all.layers > 1 && f->all.heads > 1)
+        return f->all.heads;
+    const double aspect = (double)f->m->rows / (double)f->m->cols;
+    const double n = (double)f->n, best = ceil(sqrt(n * 1.2 * fmin(1, fmax(aspect, 0.2))));
+    return (size_t)ceil(n / ceil(n / fmin(n, fmax(1, best)))); /* the last line as full as can be */
+}
+
+/* Widths of a single matrix: labels on the left, then as many points a cell as there is room. */
+static bf_code lay_one(figure *f, double wanted, bf_error *err)
+{
+    const double cols = (double)f->m->cols;
     const double natural = fmin(PAGE * MM, fmax(COLUMN * MM, 80 + 9 * cols));
     const double guess =
         fmin(WIDEST_CELL, fmax(0.2, ((wanted > 0 ? wanted : natural) - 75) / cols));
-    bf_code rc = make_labels(f, guess, row_height(f, guess), err);
+    const bf_code rc = make_labels(f, guess, row_height(f, guess), err);
     if (rc)
         return rc;
-    f->x = snap(f, MARGIN + NAME + f->down.longest + 1, ceil);
+    f->x = snap(f, MARGIN + (*down_name(f) ? NAME : 0) + f->down.longest + 1, ceil);
     const double room = (wanted > 0 ? wanted : natural) - f->x - MARGIN;
-    const double pixel = 72.0 / f->dpi;
     f->cell_w = fmin(room / cols, WIDEST_CELL);
-    if (wanted > 0 && (room < 20 || (f->format == BF_FORMAT_PNG && f->cell_w < pixel)))
-        return bf_fail(err, BF_EARG,
-                       "a width of %g mm leaves %.1f mm for %zu cells of at least %.2g mm",
-                       f->style->width_mm, fmax(0, room / MM), f->matrix.cols, pixel / MM);
-    if (wanted <= 0 || f->cell_w >= pixel)
+    if (room < 20)
+        return bf_fail(err, BF_EARG, "a width of %g mm leaves %.1f mm for %zu cells",
+                       f->style->look.width_mm, fmax(0, room / MM), f->m->cols);
+    if (f->cell_w >= f->pixel)
         f->cell_w = snap(f, f->cell_w, wanted > 0 ? floor : round);
     f->cell_h = row_height(f, f->cell_w);
     f->width = wanted > 0 ? wanted : fmax(COLUMN * MM, f->x + cells_width(f) + MARGIN);
     return make_labels(f, f->cell_w, f->cell_h, err);
 }
 
+/* Widths of a grid. Labels stand at its left and lower edge, if panels are large enough. */
+static bf_code lay_grid(figure *f, double wanted, bf_error *err)
+{
+    const double columns = (double)f->columns, cols = (double)f->m->cols;
+    const double lines = ceil((double)f->n / columns),
+                 most = (HIGHEST * MM / lines - HEAD - GAP) / (double)f->m->rows;
+    f->width = wanted > 0 ? wanted : PAGE * MM;
+    f->x = MARGIN + NAME;
+    for (int round = 0; round < 4; round++) { /* smaller cells have longer labels: with numbers */
+        const double room = f->width - f->x - MARGIN - BETWEEN * (columns - 1);
+        f->cell_w = fmin(fmin(room / columns / cols, WIDEST_CELL),
+                         f->m->rows >= f->m->cols ? fmax(most, f->pixel) : INFINITY);
+        if (room / columns < 8)
+            return bf_fail(err, BF_EARG, "a width of %.0f mm leaves %.1f mm for each of %zu panels",
+                           f->width / MM, fmax(0, room / columns / MM), f->columns);
+        if (f->cell_w >= f->pixel)
+            f->cell_w = snap(f, f->cell_w, floor);
+        f->cell_h = row_height(f, f->cell_w);
+        const bf_code rc = make_labels(f, f->cell_w, f->cell_h, err);
+        if (rc)
+            return rc;
+        if (round < 3 && has_labels(f))
+            f->x = snap(f, MARGIN + NAME + f->down.longest + 1, ceil);
+    }
+    f->step_x = snap(f, cells_width(f) + BETWEEN, ceil);
+    f->step_y = snap(f, cells_height(f) + HEAD + GAP, ceil);
+    if (wanted <= 0)
+        f->width = fmax(COLUMN * MM, f->x + f->step_x * (columns - 1) + cells_width(f) + MARGIN);
+    return BF_OK;
+}
+
 /* Is the empty corner above the diagonal large enough for the bar? */
 static bool corner_is_free(const figure *f, double bar_height)
 {
     const double left = f->x + cells_width(f) - f->bar.width - 8;
-    if (cells_height(f) < bar_height + 8)
+    if (f->n > 1 || cells_height(f) < bar_height + 8)
         return false;
-    for (size_t r = 0; r < f->matrix.rows && (double)r * f->cell_h < bar_height + 8; r++)
-        if (f->x + (double)(f->matrix.i[r] + 1) * f->cell_w > left)
+    for (size_t r = 0; r < f->m->rows && (double)r * f->cell_h < bar_height + 8; r++)
+        if (f->x + (double)(f->m->i[r] + 1) * f->cell_w > left)
             return false;
     return true;
+}
+
+static double labels_below(const figure *f)
+{
+    return has_labels(f) ? f->across.longest : 0;
+}
+
+static void make_bar(figure *f)
+{
+    const bool causal = f->m->is_causal, hatched = bf_panel_hatches(f->cell_w, f->cell_h);
+    f->bar = (bf_bar){.range = &f->range,
+                      .palette = f->palette,
+                      .quantity = f->quantity.data,
+                      .empty = !causal ? NULL : f->m->is_attn ? "j > i: not seen by i"
+                                                              : "j > i: no way back",
+                      .below = !f->range.is_signed ? NULL : hatched ? "visibly below 0" : "below 0",
+                      .hatched = hatched,
+                      .beside = f->n > 1,
+                      .width = fmin(BAR_MOST, fmax(BAR_LEAST, 0.42 * cells_width(f)))};
 }
 
 /* Heights: title, note, the bar if it has no room in the corner, cells, labels. */
@@ -200,14 +256,15 @@ static void lay_rows(figure *f)
 {
     const bf_type title = {.size = 8.5, .bold = true, .wrap = f->width - 2 * MARGIN};
     const bf_type note = {.size = 6.8, .wrap = title.wrap}, name = {.size = 7.2};
-    double height, along, under;
-    bf_canvas_measure(f->canvas, f->title.data, &title, NULL, &height);
-    f->note_y = MARGIN + height;
-    bf_canvas_measure(f->canvas, f->note.data, &note, NULL, &height);
-    f->y = f->note_y + height + 2 * GAP;
-    f->bar = (bf_bar){.range = &f->range, .palette = f->palette, .quantity = f->quantity.data,
-                      .empty = f->matrix.is_attn ? "j > i: not seen by i" : "j > i: no way back",
-                      .width = fmin(BAR_MOST, fmax(BAR_LEAST, 0.42 * cells_width(f)))};
+    double height, along, head = f->n > 1 ? HEAD : 0;
+    f->note_y = f->y = MARGIN;
+    if (!f->quiet) {
+        bf_canvas_measure(f->canvas, f->title.data, &title, NULL, &height);
+        f->note_y += height;
+        bf_canvas_measure(f->canvas, f->note.data, &note, NULL, &height);
+        f->y = f->note_y + height + 2 * GAP;
+    }
+    make_bar(f);
     const double bar = bf_bar_draw(f->canvas, &f->bar, 0, 0, false);
     f->bar_x = f->x + cells_width(f) - f->bar.width;
     f->bar_y = f->y;
@@ -216,79 +273,78 @@ static void lay_rows(figure *f)
         f->bar.width = fmin(f->bar.width, f->width - f->x - MARGIN);
         f->y += bf_bar_draw(f->canvas, &f->bar, 0, 0, false) + 2 * GAP;
     }
-    f->y = snap(f, f->y, ceil);
-    bf_canvas_measure(f->canvas, "loss of token (i → i+1)", &name, &along, NULL);
-    under = cells_height(f) + f->across.longest + GAP + NAME;
+    f->y = snap(f, f->y + head, ceil);
+    bf_canvas_measure(f->canvas, down_name(f), &name, &along, NULL);
+    const size_t lines = (f->n + f->columns - 1) / f->columns;
+    const double under = (double)(lines - 1) * f->step_y + cells_height(f) + labels_below(f) +
+                         (*across_name(f) ? GAP + NAME : 0);
     f->height = f->y + fmax(under, along) + MARGIN;
 }
 
-/* Each box reaches half a cell under the next ones to its right and below, which cover it: where
- * two edges only met, viewers that smooth edges would let the ground shine through. */
-static void draw_boxes(const figure *f)
+/* ---- drawing */
+
+static double panel_x(const figure *f, size_t k)
 {
-    const bf_matrix *m = &f->matrix;
-    for (size_t r = 0; r < m->rows; r++)
-        for (size_t j = 0; j <= m->i[r] && j < m->cols; j++) {
-            const bool right = j < m->i[r] && j + 1 < m->cols;
-            const bool below = r + 1 < m->rows && j <= m->i[r + 1];
-            bf_canvas_box(f->canvas, f->x + (double)j * f->cell_w, f->y + (double)r * f->cell_h,
-                          f->cell_w * (right ? 1.5 : 1), f->cell_h * (below ? 1.5 : 1),
-                          bf_bar_rgb(&f->range, f->palette, m->value[r * m->cols + j]));
-        }
+    return f->x + (double)(k % f->columns) * f->step_x;
 }
 
-static bf_code draw_image(const figure *f, bf_error *err)
+static double panel_y(const figure *f, size_t k)
 {
-    const bf_matrix *m = &f->matrix;
-    uint32_t *rgb = calloc(m->rows * m->cols, sizeof *rgb);
-    if (!rgb)
-        return bf_fail(err, BF_ENOMEM, "cannot hold %zu by %zu cells", m->rows, m->cols);
-    for (size_t r = 0; r < m->rows; r++)
-        for (size_t j = 0; j < m->cols; j++)
-            rgb[r * m->cols + j] = j <= m->i[r]
-                ? bf_bar_rgb(&f->range, f->palette, m->value[r * m->cols + j]) : 0xffffff;
-    bf_canvas_image(f->canvas, f->x, f->y, cells_width(f), cells_height(f), rgb, m->rows, m->cols);
-    free(rgb);
-    return BF_OK;
-}
-
-/* The edge between what causality allows and what it does not: two points a row. */
-static bf_code draw_edge(const figure *f, bf_error *err)
-{
-    const bf_matrix *m = &f->matrix;
-    double *p = calloc(2 * m->rows + 2, 2 * sizeof *p), *at = p;
-    if (!p)
-        return bf_fail(err, BF_ENOMEM, "cannot hold the outline of %zu rows", m->rows);
-    *at++ = f->x;
-    *at++ = f->y;
-    for (size_t r = 0; r < m->rows; r++) {
-        const double right = f->x + (double)(m->i[r] + 1) * f->cell_w;
-        *at++ = right;
-        *at++ = f->y + (double)r * f->cell_h;
-        *at++ = right;
-        *at++ = f->y + (double)(r + 1) * f->cell_h;
-    }
-    *at++ = f->x;
-    *at++ = f->y + cells_height(f);
-    bf_canvas_lines(f->canvas, p, 2 * m->rows + 2, true, fmin(0.35, 0.12 * f->cell_w), EDGE);
-    free(p);
-    return BF_OK;
+    return f->y + (double)(k / f->columns) * f->step_y;
 }
 
 /* Names of the axes: in the middle of the cells, or from their corner where they are longer. */
 static void draw_names(const figure *f)
 {
-    const char *down = f->matrix.is_attn ? "query position i" : "loss of token (i → i+1)";
+    const size_t last = f->n - 1, line = last / f->columns * f->columns;
+    const size_t right = f->n < f->columns ? last : f->columns - 1;
+    const double wide = panel_x(f, right) + cells_width(f) - f->x,
+                 high = panel_y(f, line) + cells_height(f) - f->y;
     bf_type name = {.size = 7.2, .rgb = INK};
     double along;
-    bf_canvas_measure(f->canvas, "position j", &name, &along, NULL);
-    const double bottom = f->y + cells_height(f) + f->across.longest + GAP;
-    name.along = along < cells_width(f) ? 0.5 : 0;
-    bf_canvas_text(f->canvas, "position j", f->x + name.along * cells_width(f), bottom, &name);
-    bf_canvas_measure(f->canvas, down, &name, &along, NULL);
+    bf_canvas_measure(f->canvas, across_name(f), &name, &along, NULL);
+    name.along = along < wide ? 0.5 : 0;
+    bf_canvas_text(f->canvas, across_name(f), f->x + name.along * wide,
+                   f->y + high + labels_below(f) + GAP, &name);
+    bf_canvas_measure(f->canvas, down_name(f), &name, &along, NULL);
     name.turned = true;
-    name.along = along < cells_height(f) ? 0.5 : 1;
-    bf_canvas_text(f->canvas, down, MARGIN, f->y + (1 - name.along) * cells_height(f), &name);
+    name.along = along < high ? 0.5 : 1;
+    bf_canvas_text(f->canvas, down_name(f), MARGIN, f->y + (1 - name.along) * high, &name);
+}
+
+/* "layer 3 · head 1" over a panel, or "3.1" where that is too long. */
+static void draw_head(const figure *f, size_t k)
+{
+    const bf_matrix *m = &f->all.m[k];
+    const bf_type type = {.size = 7, .rgb = INK, .bold = true, .across = 1};
+    const bool layers = f->all.layers > 1, heads = f->all.heads > 1;
+    char text[2][64] = {"", ""};
+    double width;
+    if (layers && heads) {
+        snprintf(text[0], sizeof text[0], "layer %zu · head %zu", m->layer, m->head);
+        snprintf(text[1], sizeof text[1], "%zu.%zu", m->layer, m->head);
+    } else {
+        snprintf(text[0], sizeof text[0], "%s %zu", layers ? "layer" : "head",
+                 layers ? m->layer : m->head);
+        snprintf(text[1], sizeof text[1], "%zu", layers ? m->layer : m->head);
+    }
+    bf_canvas_measure(f->canvas, text[0], &type, &width, NULL);
+    bf_canvas_text(f->canvas, text[width > cells_width(f) + BETWEEN - 2], panel_x(f, k),
+                   panel_y(f, k) - 1, &type);
+}
+
+static bf_code draw_panel(const figure *f, size_t k, bf_error *err)
+{
+    const bf_panel panel = {&f->all.m[k], &f->range, f->palette, panel_x(f, k), panel_y(f, k),
+                            f->cell_w, f->cell_h};
+    const bf_code rc = bf_panel_draw(f->canvas, &panel, err);
+    if (f->n > 1)
+        draw_head(f, k);
+    if (has_labels(f) && k % f->columns == 0)
+        bf_labels_rows(f->canvas, &f->down, panel.x, panel.y, f->cell_h);
+    if (has_labels(f) && k + f->columns >= f->n)
+        bf_labels_columns(f->canvas, &f->across, panel.x, panel.y + cells_height(f), f->cell_w);
+    return rc;
 }
 
 static bf_code draw(figure *f, bf_error *err)
@@ -298,68 +354,66 @@ static bf_code draw(figure *f, bf_error *err)
     bf_code rc = bf_canvas_start(f->canvas, f->width, f->height, err);
     if (rc)
         return rc;
-    bf_canvas_text(f->canvas, f->title.data, MARGIN, MARGIN, &title);
-    bf_canvas_text(f->canvas, f->note.data, MARGIN, f->note_y, &note);
-    if (f->matrix.rows <= MAX_BOXES / f->matrix.cols)
-        draw_boxes(f);
-    else
-        rc = draw_image(f, err);
-    if (!rc)
-        rc = draw_edge(f, err);
+    if (!f->quiet) {
+        bf_canvas_text(f->canvas, f->title.data, MARGIN, MARGIN, &title);
+        bf_canvas_text(f->canvas, f->note.data, MARGIN, f->note_y, &note);
+    }
+    for (size_t k = 0; k < f->n && !rc; k++)
+        rc = draw_panel(f, k, err);
     bf_bar_draw(f->canvas, &f->bar, f->bar_x, f->bar_y, true); /* over the image's empty corner */
-    bf_labels_rows(f->canvas, &f->down, f->x, f->y, f->cell_h);
-    bf_labels_columns(f->canvas, &f->across, f->x, f->y + cells_height(f), f->cell_w);
     draw_names(f);
     return rc;
 }
 
-static bf_code check_style(figure *f, const char *path, bf_error *err)
+static bf_code save(figure *f, const char *path, bf_error *err)
 {
-    const bf_heatmap_style *s = f->style;
-    f->format = bf_format_of(path);
-    f->dpi = s->dpi ? s->dpi : 300;
-    if (f->format == BF_FORMAT_NONE || f->format == BF_FORMAT_DOT)
-        return bf_fail(err, BF_EARG, "%.300s: a heatmap's path must end in .png, .svg or .pdf",
-                       path);
-    if (f->dpi < 20 || f->dpi > 2400)
-        return bf_fail(err, BF_EARG, "dpi is %d, wanted 20 to 2400", f->dpi);
-    if (!(s->width_mm >= 0 && s->width_mm <= 5000) || (s->width_mm > 0 && s->width_mm < 20))
-        return bf_fail(err, BF_EARG, "the width is %g mm, wanted 20 to 5000", s->width_mm);
-    if (s->palette && !bf_palette_find(s->palette))
-        return bf_fail(err, BF_EARG, "there is no palette \"%.60s\"; wanted one of %s", s->palette,
-                       bf_palette_names());
-    return BF_OK;
+    const bf_look *look = &f->style->look;
+    const bf_stamp stamp = {f->title.data, f->caption.data, look->provenance};
+    const bf_code rc = bf_canvas_save(f->canvas, path, &stamp, err);
+    return rc || !look->caption ? rc : bf_describe_caption(path, f->width, f->title.data,
+                                                           f->caption.data, f->record, err);
+}
+
+static bf_code make(figure *f, const char *path, bf_error *err)
+{
+    const bf_look *look = &f->style->look;
+    bf_code rc = bf_canvas_open(&f->canvas, path, look, err);
+    if (!rc)
+        rc = bf_matrices_select(&f->all, f->record, f->style, err);
+    if (rc)
+        return rc;
+    f->m = f->all.m;
+    f->n = f->all.layers * f->all.heads;
+    f->columns = choose_columns(f);
+    f->pixel = 72.0 / (look->dpi ? look->dpi : 300);
+    f->quiet = look->title && !*look->title;
+    rc = bf_range_find(&f->range, f->m, f->n, f->style->scale, err);
+    f->palette = bf_palette_find(look->palette ? look->palette
+                                 : f->range.is_signed ? "vik" : "cividis");
+    if (!rc)
+        rc = describe(f, err);
+    if (!rc)
+        rc = (f->n > 1 ? lay_grid : lay_one)(f, look->width_mm * MM, err);
+    if (rc)
+        return rc;
+    lay_rows(f);
+    rc = draw(f, err);
+    return rc ? rc : save(f, path, err);
 }
 
 bf_code bf_render_heatmap(const bf_record *record, const bf_heatmap_style *style, const char *path,
                           bf_error *err)
 {
     figure f = {.record = record, .style = style};
-    bf_code rc = check_style(&f, path, err);
-    if (!rc)
-        rc = bf_matrix_select(&f.matrix, record, style, err);
-    if (!rc)
-        rc = bf_canvas_new(&f.canvas, f.format, f.dpi, err);
-    if (!rc) {
-        f.range = bf_range_find(&f.matrix, style->scale);
-        f.palette = bf_palette_find(style->palette ? style->palette
-                                    : f.matrix.is_signed ? "vik" : "cividis");
-        rc = describe(&f, err);
-    }
-    if (!rc)
-        rc = lay_columns(&f, err);
-    if (!rc) {
-        lay_rows(&f);
-        rc = draw(&f, err);
-    }
-    if (!rc)
-        rc = bf_canvas_save(f.canvas, path, f.title.data, err);
+    const bf_code rc = make(&f, path, err);
+    bf_range_free(&f.range);
     bf_labels_free(&f.down);
     bf_labels_free(&f.across);
     bf_canvas_free(f.canvas);
-    bf_matrix_free(&f.matrix);
+    bf_matrices_free(&f.all);
     bf_buf_free(&f.title);
     bf_buf_free(&f.note);
     bf_buf_free(&f.quantity);
+    bf_buf_free(&f.caption);
     return rc;
 }

@@ -26,10 +26,39 @@ static bf_type label_type(const bf_labels *labels)
     return (bf_type){.size = labels->size, .rgb = INK, .along = 1, .across = 0.5};
 }
 
-bf_code bf_labels_make(bf_labels *out, bf_canvas *canvas, const bf_record *record,
-                       const size_t *token, const size_t *number, size_t n, double cell,
-                       bool numbered, bf_error *err)
+/* The bound of a block, clear of what the file may hold. */
+static size_t bound(const bf_record *record, size_t k)
 {
+    const bf_tensor *t = bf_record_find(record, "blocks");
+    const double v = t && t->rank == 1 && k < t->dim[0] ? bf_tensor_value(t, k) : 0;
+    return v > 0 && v < 1e9 ? (size_t)v : 0;
+}
+
+void bf_labels_name(bf_buf *out, const bf_cells *cells, size_t k, bool with_number)
+{
+    static const char *const lags[] = {"0", "1", "2–3", "4–7", "8–15", "16–31", "32+"};
+    const size_t number = cells->number ? cells->number[k] : k;
+    const bool loss = cells->axis == BF_AXIS_LOSS;
+    if (loss || cells->axis == BF_AXIS_QUERY || cells->axis == BF_AXIS_POSITION) {
+        bf_text_isolated(out, cells->record, number + (loss ? cells->shift : 0), COLUMNS);
+        if (with_number)
+            bf_buf_printf(out, " %zu", number);
+    } else if (cells->axis == BF_AXIS_BLOCK) {
+        const size_t from = bound(cells->record, number), to = bound(cells->record, number + 1);
+        bf_buf_printf(out, to > from + 1 ? "%zu–%zu" : "%zu", from, to ? to - 1 : 0);
+    } else if (cells->axis == BF_AXIS_LAG && number < 7) {
+        bf_buf_text(out, lags[number]);
+    } else if (cells->axis == BF_AXIS_LEVEL && k + 1 == cells->n) {
+        bf_buf_text(out, "final");
+    } else {
+        bf_buf_printf(out, "%zu", number);
+    }
+}
+
+bf_code bf_labels_make(bf_labels *out, bf_canvas *canvas, const bf_cells *cells, double cell,
+                       bf_error *err)
+{
+    const size_t n = cells->n;
     memset(out, 0, sizeof *out);
     out->n = n;
     out->size = fmax(SMALLEST, fmin(LARGEST, cell / LINE));
@@ -37,9 +66,7 @@ bf_code bf_labels_make(bf_labels *out, bf_canvas *canvas, const bf_record *recor
     out->from = calloc(n, sizeof *out->from);
     for (size_t k = 0; out->from && k < n; k += out->step) {
         out->from[k] = out->text.len;
-        bf_text_isolated(&out->text, record, token[k], COLUMNS);
-        if (numbered || out->step > 1)
-            bf_buf_printf(&out->text, " %zu", number[k]);
+        bf_labels_name(&out->text, cells, k, cells->numbered || out->step > 1);
         bf_buf_bytes(&out->text, "", 1);
     }
     if (!out->from || out->text.failed)

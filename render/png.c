@@ -34,23 +34,13 @@ static void on_flush(png_structp png)
     (void)png;
 }
 
-static void set_header(png_structp png, png_infop info, size_t width, size_t height, int dpi,
-                       const char *title)
+static void set_header(png_structp png, png_infop info, size_t width, size_t height, int dpi)
 {
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB,
                  PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     const png_uint_32 per_metre = (png_uint_32)((double)dpi / 0.0254 + 0.5);
     png_set_pHYs(png, info, per_metre, per_metre, PNG_RESOLUTION_METER);
     png_set_sRGB(png, info, PNG_sRGB_INTENT_PERCEPTUAL);
-    char software[] = "backflow", key_software[] = "Software", key_title[] = "Title";
-    png_text text[2] = {{.compression = PNG_TEXT_COMPRESSION_NONE, .key = key_software,
-                         .text = software, .text_length = sizeof software - 1}};
-    char *copy = title ? strdup(title) : NULL;
-    if (copy)
-        text[1] = (png_text){.compression = PNG_ITXT_COMPRESSION_NONE, .key = key_title,
-                             .text = copy, .itxt_length = strlen(copy)};
-    png_set_text(png, info, text, copy ? 2 : 1);
-    free(copy);
 }
 
 /* Kept apart from what allocates: locals that change between setjmp and longjmp are lost. */
@@ -73,7 +63,7 @@ static bf_code write_rows(png_structp png, png_infop info, png_bytep row,
 }
 
 bf_code bf_png_encode(bf_buf *out, const unsigned char *pixels, size_t stride, size_t width,
-                      size_t height, int dpi, const char *title, bf_error *err)
+                      size_t height, int dpi, bf_error *err)
 {
     complaint trouble = {err, BF_OK};
     if (!width || !height || width > 1u << 20 || height > 1u << 20)
@@ -86,7 +76,7 @@ bf_code bf_png_encode(bf_buf *out, const unsigned char *pixels, size_t stride, s
         trouble.code = bf_fail(err, BF_ENOMEM, "cannot hold a row of %zu pixels", width);
     } else if (!setjmp(png_jmpbuf(png))) {
         png_set_write_fn(png, out, on_bytes, on_flush);
-        set_header(png, info, width, height, dpi, title);
+        set_header(png, info, width, height, dpi);
         trouble.code = write_rows(png, info, row, pixels, stride, width, height);
     }
     free(row);

@@ -1,40 +1,76 @@
 /* report.c -- numbers, then figures, then the page that shows both. */
 #include "backflow/report.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "backflow/render.h"
 #include "render/matrix.h"
+#include "render/report_data.h"
 #include "render/report_page.h"
 #include "render/report_stats.h"
+#include "render/report_template.h"
+
+enum { PICTURE_DPI = 130 };
 
 static const size_t NONE = (size_t)-1;
 
+/* ---- the files */
+
+static const struct {
+    const char *name, *endings[5];
+} files[] = {{NULL, {"safetensors", "html"}},
+             {"embedding_grad_norm", {"png", "svg", "pdf"}},
+             {"middle_grad_norm", {"png", "svg", "pdf"}},
+             {"embedding_grad_x_act", {"png", "svg", "pdf"}},
+             {"head_v", {"png", "svg", "pdf"}},
+             {"graph", {"png", "svg", "pdf", "dot"}}};
+
+void bf_report_file(bf_buf *out, const char *stem, const char *name, const char *ending)
+{
+    if (!stem && !name)
+        stem = strcmp(ending, "html") == 0 ? "index" : "run";
+    bf_buf_printf(out, "%s%s%s.%s", stem ? stem : "", stem && name ? "_" : "", name ? name : "",
+                  ending);
+}
+
+/* All names, one after the other, each with its NUL. */
+static void list_files(bf_buf *out)
+{
+    for (size_t t = 0; t <= BF_REPORT_TEXTS; t++) {
+        char stem[16];
+        snprintf(stem, sizeof stem, "text-%02zu", t);
+        for (size_t f = 0; f < sizeof files / sizeof *files; f++)
+            for (size_t e = 0; files[f].endings[e]; e++) {
+                bf_report_file(out, t ? stem : NULL, files[f].name, files[f].endings[e]);
+                bf_buf_bytes(out, "", 1);
+            }
+    }
+}
+
+static const char **file_names;
+
+static void make_file_names(void)
+{
+    static bf_buf text;
+    size_t n = 1;
+    list_files(&text);
+    for (size_t k = 0; k < text.len; k++)
+        n += !text.data[k];
+    file_names = text.failed ? NULL : calloc(n, sizeof *file_names);
+    n = 0;
+    for (size_t k = 0; k < text.len && file_names; k += strlen(text.data + k) + 1)
+        file_names[n++] = text.data + k;
+}
+
 const char *const *bf_report_files(void)
 {
-    static const char *const files[] = {
-        "run.safetensors",
-        "index.html",
-        "embedding_grad_norm.png",
-        "embedding_grad_norm.svg",
-        "embedding_grad_norm.pdf",
-        "middle_grad_norm.png",
-        "middle_grad_norm.svg",
-        "middle_grad_norm.pdf",
-        "embedding_grad_x_act.png",
-        "embedding_grad_x_act.svg",
-        "embedding_grad_x_act.pdf",
-        "head_v.png",
-        "head_v.svg",
-        "head_v.pdf",
-        "graph.png",
-        "graph.svg",
-        "graph.pdf",
-        "graph.dot",
-        NULL,
-    };
-    return files;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_file_names);
+    return (const char *const *)file_names;
 }
 
 /* ---- which figures */
@@ -110,74 +146,140 @@ static bf_code choose_figures(bf_report_page *page, char *titles, size_t size, b
 
 /* ---- drawing */
 
-static bf_code draw_as(const bf_report_page *page, const bf_report_figure *f, const char *folder,
-                       const char *ending, bf_error *err)
+static bf_code draw_to(const bf_report_page *page, const bf_report_figure *f, const char *path,
+                       int dpi, bf_error *err)
 {
-    bf_buf path = {0};
-    bf_buf_printf(&path, "%s/%s.%s", folder, f->name, ending);
-    bf_code rc = path.failed ? bf_fail(err, BF_ENOMEM, "cannot hold a path") : BF_OK;
-    if (!rc && f->site) {
-        const bf_heatmap_style style = {.site = f->site,
-                                        .score = f->score,
-                                        .layer = (long)f->layer,
-                                        .head = f->head == NONE ? -1 : (long)f->head,
-                                        .scale = f->log ? BF_SCALE_LOG : BF_SCALE_LINEAR};
-        rc = bf_render_heatmap(page->record, &style, path.data, err);
-    } else if (!rc) {
-        const bf_graph_style style = {.loss = f->loss};
-        rc = bf_render_graph(page->record, &style, path.data, err);
+    if (f->site) {
+        bf_heatmap_style style = {.site = f->site,
+                                  .score = f->score,
+                                  .layer = (long)f->layer,
+                                  .head = f->head == NONE ? -1 : (long)f->head,
+                                  .scale = f->log ? BF_SCALE_LOG : BF_SCALE_LINEAR};
+        style.look.dpi = dpi;
+        return bf_render_heatmap(page->record, &style, path, err);
     }
-    bf_buf_free(&path);
-    return rc;
+    const bf_graph_style style = {.loss = f->loss};
+    return bf_render_graph(page->record, &style, path, err);
 }
 
-static bf_code draw_figures(const bf_report_page *page, const char *folder, bf_error *err)
+static bf_code make_path(bf_buf *path, const bf_report_page *page, const char *folder,
+                         const char *name, const char *ending, bf_error *err)
 {
-    static const char *const endings[] = {"svg", "png", "pdf", "dot"};
+    bf_buf_printf(path, "%s/", folder);
+    bf_report_file(path, page->extras ? page->extras->stem : NULL, name, ending);
+    return path->failed ? bf_fail(err, BF_ENOMEM, "cannot hold a path") : BF_OK;
+}
+
+/* A figure in all its formats. What the picture shows of it is read back; of maps at few dots. */
+static bf_code draw_figure(const bf_report_page *page, bf_report_figure *f, const char *folder,
+                           bool shown, bf_error *err)
+{
+    static const char *const endings[] = {"png", "svg", "pdf", "dot"};
     bf_code rc = BF_OK;
-    for (size_t k = 0; k < BF_FIGURES; k++) {
-        const bf_report_figure *f = &page->figure[k];
-        for (size_t e = 0; f->made && e < (f->site ? 3u : 4u) && !rc; e++)
-            rc = draw_as(page, f, folder, endings[e], err);
+    for (size_t e = 0; e < (f->site ? 3u : 4u) && !rc; e++) {
+        bf_buf path = {0};
+        const bool keep = shown && e == (f->site ? 0u : 1u);
+        rc = make_path(&path, page, folder, f->name, endings[e], err);
+        if (!rc && keep && f->site)
+            rc = draw_to(page, f, path.data, PICTURE_DPI, err);
+        else if (!rc)
+            rc = draw_to(page, f, path.data, 0, err);
+        if (!rc && keep)
+            rc = bf_file_read(&f->image, path.data, 1u << 26, err);
+        if (!rc && keep && f->site)
+            rc = draw_to(page, f, path.data, 0, err);
+        bf_buf_free(&path);
     }
     return rc;
 }
 
 /* ---- the page */
 
+static void put_picture(bf_buf *out, const bf_report_page *page)
+{
+    bf_report_sentence(out, page);
+    bf_report_lags(out, page);
+    bf_report_maps(out, page);
+    bf_report_heads(out, page);
+    bf_report_graph(out, page);
+    bf_report_trust(out, page);
+}
+
+typedef struct {
+    const bf_report_page *page;
+    const bf_buf *data;
+} parts;
+
+static bool put_part(bf_buf *out, const char *name, void *context)
+{
+    static const struct {
+        const char *name;
+        void (*put)(bf_buf *out, const bf_report_page *page);
+    } table[] = {{"TITLE", bf_report_title},     {"FACTS", bf_report_facts},
+                 {"SUMMARY", bf_report_summary}, {"CARD", bf_report_card},
+                 {"PICTURE", put_picture}};
+    const parts *p = context;
+    if (strcmp(name, "DATA") == 0) {
+        bf_buf_bytes(out, p->data->data, p->data->len);
+        return true;
+    }
+    for (size_t k = 0; k < sizeof table / sizeof *table; k++) {
+        if (strcmp(name, table[k].name) != 0)
+            continue;
+        table[k].put(out, p->page);
+        return true;
+    }
+    return false;
+}
+
 static bf_code write_page(const bf_report_page *page, const char *folder, bf_error *err)
 {
-    bf_buf out = {0}, path = {0};
-    bf_report_head(&out, page);
-    bf_report_summary(&out, page);
-    bf_report_sentence(&out, page);
-    bf_report_lags(&out, page);
-    bf_report_maps(&out, page);
-    bf_report_heads(&out, page);
-    bf_report_graph(&out, page);
-    bf_report_trust(&out, page);
-    bf_report_card(&out, page);
-    bf_buf_printf(&path, "%s/index.html", folder);
-    const bf_code rc = out.failed || path.failed
-                           ? bf_fail(err, BF_ENOMEM, "cannot hold the report's page")
-                           : bf_file_write(path.data, out.data, out.len, err);
+    const bf_report_stats *s = page->stats;
+    const char *mask = bf_record_meta(page->record, "mask");
+    const bf_tensor *stream = bf_record_find(page->record, "flow.resid_pre.grad_norm");
+    const bf_report_source source = {.record = page->record,
+                                     .stats = s,
+                                     .extras = page->extras,
+                                     .N = s->N,
+                                     .rows = s->losses,
+                                     .layers = stream->dim[0],
+                                     .i = s->i,
+                                     .full = mask && strstr(mask, "bidirectional")};
+    bf_buf data = {0}, out = {0}, path = {0};
+    bf_code rc = bf_report_put_data(&data, &source, err);
+    if (!rc)
+        rc = make_path(&path, page, folder, NULL, "html", err);
+    if (!rc) {
+        bf_template_fill(&out, &bf_page_html, put_part, &(parts){page, &data});
+        rc = out.failed ? bf_fail(err, BF_ENOMEM, "cannot hold the report's page")
+                        : bf_file_write(path.data, out.data, out.len, err);
+    }
+    bf_buf_free(&data);
     bf_buf_free(&out);
     bf_buf_free(&path);
     return rc;
 }
 
-bf_code bf_render_report(const bf_record *record, const char *folder, bf_error *err)
+bf_code bf_render_report(const bf_record *record, const bf_report_extras *extras,
+                         const char *folder, bf_error *err)
 {
     char titles[256];
     bf_report_stats stats;
-    bf_report_page page = {.record = record, .stats = &stats};
+    bf_report_page page = {.record = record, .stats = &stats, .extras = extras};
+    if (bf_record_find(record, "masked"))
+        return bf_fail(err, BF_EARG, "no page is made of masked tokens' losses (--mask); heatmap, "
+                                     "graph and profile draw their record");
     bf_code rc = bf_report_stats_make(&stats, record, err);
     if (!rc)
         rc = choose_figures(&page, titles, sizeof titles, err);
-    if (!rc)
-        rc = draw_figures(&page, folder, err);
+    for (size_t k = 0; k < BF_FIGURES && !rc; k++)
+        if (page.figure[k].made)
+            rc = draw_figure(&page, &page.figure[k], folder,
+                             k == BF_FIGURE_EMBEDDING || k == BF_FIGURE_GRAPH, err);
     if (!rc)
         rc = write_page(&page, folder, err);
+    for (size_t k = 0; k < BF_FIGURES; k++)
+        bf_buf_free(&page.figure[k].image);
     bf_report_stats_free(&stats);
     return rc;
 }

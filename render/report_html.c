@@ -1,5 +1,6 @@
 #include "render/report_html.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -30,25 +31,41 @@ static const char *entity(char c)
     }
 }
 
+/* One character, made visible; bytes of it that were taken. */
+static size_t put_visible(bf_buf *out, const char *text, size_t len)
+{
+    const size_t n = bf_utf8_length(text, len);
+    const unsigned char c = (unsigned char)*text;
+    if (!n) {
+        bf_buf_text(out, "\xEF\xBF\xBD");
+        return 1;
+    }
+    if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
+        const unsigned picture = c == 0x7f ? 0x21u : c; /* U+2400 on: control pictures */
+        bf_buf_bytes(out, (const char[]){'\xE2', '\x90', (char)(0x80 + picture)}, 3);
+    } else if ((n == 2 && c == 0xC2 && (unsigned char)text[1] < 0xA0) ||
+               is_direction_mark(text, n)) {
+        bf_text_token(out, (const char[]){text[0], text[1], n > 2 ? text[2] : '\0', '\0'}, 0);
+    } else {
+        bf_buf_bytes(out, text, n);
+    }
+    return n;
+}
+
+void bf_html_visible(bf_buf *out, const char *text)
+{
+    for (size_t len = strlen(text), n; len; text += n, len -= n)
+        n = put_visible(out, text, len);
+}
+
 void bf_html_text(bf_buf *out, const char *text)
 {
-    size_t len = strlen(text), n;
-    for (; len; text += n, len -= n) {
-        n = bf_utf8_length(text, len);
-        const unsigned char c = (unsigned char)*text;
-        if (!n) {
-            bf_buf_text(out, "&#xFFFD;");
-            n = 1;
-        } else if (n == 1 && entity(*text)) {
+    for (size_t len = strlen(text), n; len; text += n, len -= n) {
+        n = 1;
+        if (entity(*text))
             bf_buf_text(out, entity(*text));
-        } else if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) {
-            bf_buf_printf(out, "&#x%X;", c == 0x7f ? 0x2421u : 0x2400u + c);
-        } else if ((n == 2 && c == 0xC2 && (unsigned char)text[1] < 0xA0) ||
-                   is_direction_mark(text, n)) {
-            bf_text_token(out, (const char[]){text[0], text[1], n > 2 ? text[2] : '\0', '\0'}, 0);
-        } else {
-            bf_buf_bytes(out, text, n);
-        }
+        else
+            n = put_visible(out, text, len);
     }
 }
 
@@ -72,6 +89,11 @@ void bf_html_token_attribute(bf_buf *out, const bf_record *record, size_t k)
     bf_buf_text(out, "\xE2\x81\xA9");
     out->failed = out->failed || label.failed;
     bf_buf_free(&label);
+}
+
+int bf_html_tint(double x)
+{
+    return (int)lround(20.0 * fmin(fmax(x, 0.0), 1.0));
 }
 
 void bf_html_number(bf_buf *out, double value)

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "backflow/record.h"
+#include "backflow/report.h"
 #include "base/buf.h"
 #include "render/report_stats.h"
 
@@ -16,6 +16,7 @@ typedef struct {
     bool log;
     size_t loss; /* of the graph */
     bool made;
+    bf_buf image; /* what the picture of the page shows of it: PNG, of the graph SVG; or empty */
 } bf_report_figure;
 
 enum {
@@ -30,24 +31,29 @@ enum {
 typedef struct {
     const bf_record *record;
     const bf_report_stats *stats;
+    const bf_report_extras *extras; /* may be NULL */
     bf_report_figure figure[BF_FIGURES];
 } bf_report_page;
 
-/* Style sheet, from <style> to </style>. */
-extern const char bf_report_css[];
+/* Append the name of a report's file: "STEM_NAME.ENDING"; without a stem "NAME.ENDING"; the page
+ * and the record have no NAME, and without a stem are "index" and "run". */
+void bf_report_file(bf_buf *out, const char *stem, const char *name, const char *ending);
 
-/* Panels (report_words.c, report_panels.c, report_figures.c); each appends a <section>, or nothing
- * if the record lacks what it shows. */
-void bf_report_head(bf_buf *out, const bf_report_page *page);
+/* What stands in the header; the first panel; the card (its list and command, no section). */
+void bf_report_title(bf_buf *out, const bf_report_page *page);
+void bf_report_facts(bf_buf *out, const bf_report_page *page);
 void bf_report_summary(bf_buf *out, const bf_report_page *page);
+void bf_report_card(bf_buf *out, const bf_report_page *page);
+
+/* Panels of the picture that stands for the page with scripts off; each appends a <section>, or
+ * nothing if the record lacks what it shows. */
 void bf_report_sentence(bf_buf *out, const bf_report_page *page);
 void bf_report_lags(bf_buf *out, const bf_report_page *page);
 void bf_report_maps(bf_buf *out, const bf_report_page *page);
 void bf_report_heads(bf_buf *out, const bf_report_page *page);
 void bf_report_graph(bf_buf *out, const bf_report_page *page);
 void bf_report_trust(bf_buf *out, const bf_report_page *page);
-void bf_report_card(bf_buf *out, const bf_report_page *page);
-/* One figure with caption, links and the command that redraws it. */
+/* One figure with its caption. */
 void bf_report_show(bf_buf *out, const bf_report_page *page, const bf_report_figure *figure);
 
 #endif

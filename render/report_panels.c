@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "render/report_chart.h"
+#include "render/report_data.h"
 #include "render/report_html.h"
 #include "render/report_page.h"
 
@@ -60,8 +61,8 @@ void bf_report_lags(bf_buf *out, const bf_report_page *page)
 {
     const bf_report_stats *s = page->stats;
     bf_buf_text(out,
-                "<section id=\"lags\" aria-labelledby=\"h-lags\">\n"
-                "<h2 id=\"h-lags\">Flow against "
+                "<section id=\"s-lags\" aria-labelledby=\"sh-lags\">\n"
+                "<h2 id=\"sh-lags\">Flow against "
                 "distance</h2>\n"
                 "<div class=\"pair\">\n");
     bf_report_lag_chart(out, s);
@@ -79,7 +80,7 @@ static void head_row(bf_buf *out, const bf_report_stats *s, size_t k)
         const double value = s->head[k * s->heads + h];
         const double a = value / s->head[s->best];
         sum += value;
-        bf_buf_printf(out, "<td class=\"t\" style=\"--a:%.2f\">", a);
+        bf_buf_printf(out, "<td class=\"t a%d\">", bf_html_tint(a));
         bf_html_percent(out, value / s->head_total);
         bf_buf_text(out, "</td>");
     }
@@ -113,18 +114,17 @@ void bf_report_heads(bf_buf *out, const bf_report_page *page)
     if (!s->heads || s->head_total <= 0.0)
         return;
     bf_buf_text(out,
-                "<section id=\"heads\" aria-labelledby=\"h-heads\">\n"
-                "<h2 id=\"h-heads\">Layers and "
+                "<section id=\"s-heads\" aria-labelledby=\"sh-heads\">\n"
+                "<h2 id=\"sh-heads\">Layers and "
                 "heads</h2>\n"
                 "<div class=\"pair\">\n");
     head_table(out, s);
-    bf_report_show(out, page, &page->figure[BF_FIGURE_HEAD]);
     bf_buf_text(out, "</div>\n</section>\n");
 }
 
 /* ---- trust */
 
-static const char *identity_words(const char *name)
+const char *bf_report_identity(const char *name)
 {
     static const char *const words[][2] = {
         {"rows_sum", "The rows of all losses add up to the ordinary backward pass of their sum."},
@@ -148,7 +148,7 @@ static void identity_row(bf_buf *out, const char *name, const char *value)
     const double tolerance = open ? strtod(open + strlen("(tolerance "), NULL) : -1.0;
     bf_buf_text(out, "<tr><th scope=\"row\"><code>");
     bf_html_text(out, name);
-    bf_buf_printf(out, "</code></th><td class=\"words\">%s</td><td>", identity_words(name));
+    bf_buf_printf(out, "</code></th><td class=\"words\">%s</td><td>", bf_report_identity(name));
     bf_html_number(out, residual);
     bf_buf_text(out, "</td><td>");
     bf_html_number(out, tolerance);
@@ -184,7 +184,7 @@ static bool identity_table(bf_buf *out, const bf_record *record)
 void bf_report_trust(bf_buf *out, const bf_report_page *page)
 {
     bf_buf_text(
-        out, "<section id=\"trust\" aria-labelledby=\"h-trust\">\n<h2 id=\"h-trust\">Can this be "
+        out, "<section id=\"s-trust\" aria-labelledby=\"sh-trust\">\n<h2 id=\"sh-trust\">Can this be "
              "trusted?</h2>\n");
     if (!identity_table(out, page->record))
         bf_buf_text(out, "<p>The identities were not measured in this run.</p>\n");
@@ -208,32 +208,55 @@ static void card_row(bf_buf *out, const bf_record *record, const char *term, con
     bf_buf_text(out, "</bdi></dd>\n");
 }
 
+static void card_file(bf_buf *out, const bf_report_page *page, const char *name, const char *ending,
+                      const char *between)
+{
+    const char *stem = page->extras ? page->extras->stem : NULL;
+    bf_buf file = {0};
+    bf_report_file(&file, stem, name, ending);
+    bf_buf_printf(out, "%s<a href=\"%s\" download>%s</a>", between, file.data ? file.data : "",
+                  !name && file.data ? file.data : ending);
+    out->failed = out->failed || file.failed;
+    bf_buf_free(&file);
+}
+
+static void card_files(bf_buf *out, const bf_report_page *page)
+{
+    static const char *const endings[] = {"png", "svg", "pdf", "dot"};
+    bf_buf_text(out, "<dt>record</dt><dd>");
+    card_file(out, page, NULL, "safetensors", "");
+    bf_buf_text(out, ", every number behind this page; numpy, torch and jax open it</dd>\n");
+    bf_buf_text(out, "<dt>figures</dt><dd>");
+    for (size_t k = 0; k < BF_FIGURES; k++) {
+        const bf_report_figure *f = &page->figure[k];
+        for (size_t e = 0; f->made && e < (f->site ? 3u : 4u); e++)
+            card_file(out, page, f->name, endings[e], e ? " · " : "");
+        if (f->made)
+            bf_buf_printf(out, " %s<br>", f->title);
+    }
+    bf_buf_text(out, "</dd>\n");
+}
+
 void bf_report_card(bf_buf *out, const bf_report_page *page)
 {
     const bf_record *record = page->record;
     const char *command = bf_record_meta(record, "command");
-    bf_buf_text(out,
-                "<section id=\"card\" aria-labelledby=\"h-card\">\n"
-                "<h2 id=\"h-card\">Card</h2>\n"
-                "<dl class=\"card\">\n");
+    bf_buf_text(out, "<dl class=\"card\">\n");
     card_row(out, record, "model", "model");
     card_row(out, record, "family", "model_family");
     card_row(out, record, "SHA-256 of the weights", "model_sha256");
     bf_buf_printf(out, "<dt>tokens</dt><dd>%zu: %zu read, the last only predicted</dd>\n",
                   page->stats->N + 1, page->stats->N);
     bf_buf_printf(out, "<dt>losses</dt><dd>%zu</dd>\n", page->stats->losses);
+    card_row(out, record, "walked back in place of the loss", "target");
     card_row(out, record, "precision", "precision");
     card_row(out, record, "threads", "threads");
     card_row(out, record, "backflow", "version");
-    bf_buf_text(
-        out,
-        "<dt>record</dt><dd><a href=\"run.safetensors\" download>run.safetensors</a>, every number "
-        "behind this page; numpy, torch and jax open it</dd>\n"
-        "</dl>\n");
+    card_files(out, page);
+    bf_buf_text(out, "</dl>\n");
     if (command) {
         bf_buf_text(out, "<p>The command that made this page:</p>\n<pre><code>");
         bf_html_text(out, command);
         bf_buf_text(out, "</code></pre>\n");
     }
-    bf_buf_text(out, "</section>\n</main>\n</body>\n</html>\n");
 }

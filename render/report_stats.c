@@ -32,12 +32,13 @@ static bf_code make_room(bf_report_stats *s, bf_error *err)
 static void add_pairs(bf_report_stats *s, const bf_matrix *m)
 {
     for (size_t r = 0; r < m->rows; r++) {
-        const size_t i = s->i[r] = m->i[r];
-        for (size_t j = 0; j <= i; j++) {
+        const size_t i = s->i[r] = m->number[r];
+        for (size_t j = 0; j <= m->i[r]; j++) {
             const double g = m->value[r * m->cols + j];
+            const size_t d = i > j ? i - j : j - i;
             s->all += g;
-            s->lag[i - j] += g;
-            s->pairs[i - j]++;
+            s->lag[d] += g;
+            s->pairs[d]++;
             if (i == j) {
                 s->own[j] = g;
             } else {
@@ -135,8 +136,8 @@ static bf_code add_head(bf_report_stats *s, const bf_record *record, size_t k, s
     const bf_code rc = bf_matrix_select(&m, record, &style, err);
     double sum = 0.0;
     for (size_t r = 0; r < m.rows && !rc; r++)
-        for (size_t j = 0; j < m.i[r]; j++)
-            sum += m.value[r * m.cols + j];
+        for (size_t j = 0; j <= m.i[r]; j++)
+            sum += j == m.number[r] ? 0.0 : m.value[r * m.cols + j];
     bf_matrix_free(&m);
     const size_t at = k * s->heads + h;
     s->head[at] = sum;

@@ -11,31 +11,34 @@ static const char *meta_or(const bf_record *record, const char *key, const char 
     return value && *value ? value : otherwise;
 }
 
-void bf_report_head(bf_buf *out, const bf_report_page *page)
+void bf_report_title(bf_buf *out, const bf_report_page *page)
 {
     const bf_report_stats *s = page->stats;
-    const char *model = meta_or(page->record, "model", "a model");
-    bf_buf_text(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                     "<meta name=\"color-scheme\" content=\"light dark\">\n"
-                     "<meta name=\"generator\" content=\"backflow\">\n"
-                     "<title>backflow: ");
-    bf_html_text(out, model);
-    bf_buf_printf(out, ", %zu losses</title>\n", s->losses);
-    bf_buf_text(out, bf_report_css);
-    bf_buf_text(
-        out, "</head>\n<body>\n<header>\n<p class=\"brand\">backflow</p>\n<h1>Where the losses of "
-             "this text send their gradient</h1>\n"
-             "<p class=\"facts\">model <b><bdi>");
-    bf_html_text(out, model);
-    bf_buf_printf(out, "</bdi></b> · %zu %s", s->losses, s->losses == 1 ? "loss" : "losses");
+    bf_html_text(out, meta_or(page->record, "model", "a model"));
+    bf_buf_printf(out, ", %zu %s", s->losses, s->losses == 1 ? "loss" : "losses");
+}
+
+void bf_report_facts(bf_buf *out, const bf_report_page *page)
+{
+    const bf_report_stats *s = page->stats;
+    const char *text = page->extras ? page->extras->text_name : NULL;
+    bf_buf_text(out, "model <b><bdi>");
+    bf_html_text(out, meta_or(page->record, "model", "a model"));
+    bf_buf_text(out, "</bdi></b>");
+    if (text) {
+        bf_buf_text(out, " · text <b><bdi>");
+        bf_html_text(out, text);
+        bf_buf_text(out, "</bdi></b>");
+    }
+    bf_buf_printf(out, " · %zu %s", s->losses, s->losses == 1 ? "loss" : "losses");
     if (s->losses < s->N)
         bf_buf_printf(out, " of the text’s %zu", s->N);
     bf_buf_text(out, " · mean ");
     bf_html_number(out, s->mean_loss);
     bf_buf_text(out, "&nbsp;nats · perplexity ");
     bf_html_number(out, exp(s->mean_loss));
-    bf_buf_text(out, "</p>\n</header>\n<main>\n");
+    if (page->extras && page->extras->stem)
+        bf_buf_text(out, " · <a href=\"index.html\">all texts</a>");
 }
 
 /* ---- the sentence */
@@ -54,8 +57,8 @@ static void say_receivers(bf_buf *out, const bf_report_page *page)
     const size_t a = s->order[0];
     const size_t b = s->N > 1 && got[s->order[1]] > 0.0 ? s->order[1] : a;
     const double both = (got[a] + (b != a ? got[b] : 0.0)) / s->later;
-    bf_buf_text(out, both > 0.5 ? " <a href=\"#text\">Most of it</a> arrives at "
-                                : " <a href=\"#text\">The largest parts</a> arrive at ");
+    bf_buf_text(out, both > 0.5 ? " <a href=\"#s-text\" data-panel=\"text\">Most of it</a> arrives at "
+                                : " <a href=\"#s-text\" data-panel=\"text\">The largest parts</a> arrive at ");
     quote_position(out, page, a);
     bf_buf_printf(out, " (position&nbsp;%zu, ", a);
     bf_html_percent(out, got[a] / s->later);
@@ -73,12 +76,12 @@ static void say_head(bf_buf *out, const bf_report_page *page)
     const bf_report_stats *s = page->stats;
     if (!s->heads || s->head_total <= 0.0)
         return;
+    const size_t layer = s->layer[s->best / s->heads], head = s->best % s->heads;
     bf_buf_printf(
         out,
-        " Of what arrives at earlier positions’ values, %shead <a href=\"#heads\"><b>%zu.%zu"
-        "</b></a> carries the largest part, ",
-        s->query_heads > s->heads ? "key/value " : "", s->layer[s->best / s->heads],
-        s->best % s->heads);
+        " Of what arrives at earlier positions’ values, %shead <a href=\"#s-heads\" "
+        "data-panel=\"heads\" data-layer=\"%zu\" data-head=\"%zu\"><b>%zu.%zu</b></a> carries the largest part, ",
+        s->query_heads > s->heads ? "key/value " : "", layer, head, layer, head);
     bf_html_percent(out, s->head[s->best] / s->head_total);
     bf_buf_text(out, ".");
 }
@@ -95,12 +98,12 @@ static void say_summary(bf_buf *out, const bf_report_page *page)
                         : "No gradient of a later token’s loss reaches an earlier token’s "
                           "embedding.");
     } else {
-        bf_buf_text(out, "<a href=\"#maps\"><b>");
+        bf_buf_text(out, "<a href=\"#s-maps\" data-panel=\"map\"><b>");
         bf_html_percent(out, s->later / s->all);
         bf_buf_text(
             out,
             "</b></a> of the gradient that reaches a token’s embedding comes from the losses of "
-            "later tokens; half of that comes from within <a href=\"#lags\"><b>");
+            "later tokens; half of that comes from within <a href=\"#s-lags\" data-panel=\"lag\"><b>");
         bf_buf_printf(out, "%zu&nbsp;%s</b></a>.", s->half, s->half == 1 ? "token" : "tokens");
         say_receivers(out, page);
         say_head(out, page);
@@ -141,28 +144,26 @@ static void say_definitions(bf_buf *out, const bf_report_page *page)
 void bf_report_summary(bf_buf *out, const bf_report_page *page)
 {
     const bf_report_stats *s = page->stats;
-    bf_buf_text(out, "<section class=\"summary\" aria-labelledby=\"h-summary\">\n"
-                     "<h2 id=\"h-summary\" class=\"quiet\">In short</h2>\n");
     say_summary(out, page);
     if (s->cancelled >= 0.0) {
-        bf_buf_text(
-            out,
-            "<p class=\"aside\">Added up as vectors, as in ordinary training, the later losses’ "
-            "gradients partly cancel: the norm of their sum is ");
+        bf_buf_text(out, "<p class=\"aside\">Added up as vectors, as in ordinary training, the "
+                         "later losses’ gradients partly cancel: the norm of their sum is "
+                         "<a href=\"#s-lags\" data-panel=\"own\">");
         bf_html_percent(out, s->cancelled);
-        bf_buf_text(out, " of the sum of their norms.</p>\n");
+        bf_buf_text(out, "</a> of the sum of their norms.</p>\n");
     }
+    bf_buf_text(out, "<details class=\"words\"><summary>What the words mean</summary>\n");
     say_definitions(out, page);
-    bf_buf_text(out, "</section>\n");
+    bf_buf_text(out, "</details>\n");
 }
 
 /* ---- the text, tinted */
 
-/* How deep a token is tinted, 0 to 1. */
-static double depth(const bf_report_stats *s, double received)
+/* How deep a token is tinted. */
+static int depth(const bf_report_stats *s, double received)
 {
     const double most = s->received[s->order[0]];
-    return most > 0.0 ? received / most : 0.0;
+    return bf_html_tint(most > 0.0 ? received / most : 0.0);
 }
 
 static void show_position(bf_buf *out, const bf_report_page *page, size_t j)
@@ -171,7 +172,7 @@ static void show_position(bf_buf *out, const bf_report_page *page, size_t j)
     const char *raw =
         j < bf_record_token_count(page->record) ? bf_record_token(page->record, j) : "";
     bf_buf_text(out, *raw == ' ' ? " " : "");
-    bf_buf_printf(out, "<span class=\"t\" style=\"--a:%.2f\" title=\"position %zu: received ",
+    bf_buf_printf(out, "<span class=\"t a%d\" title=\"position %zu: received ",
                   depth(s, s->received[j]), j);
     bf_html_number(out, s->received[j]);
     bf_buf_text(out, " from later losses\">");
@@ -189,7 +190,7 @@ static void show_legend(bf_buf *out, const bf_report_stats *s)
     bf_buf_text(out, "<p class=\"legend\"><span>received from later losses, nats per unit:</span>");
     for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
         const double value = parts[k] * s->received[s->order[0]];
-        bf_buf_printf(out, " <span class=\"t\" style=\"--a:%.2f\">&nbsp;", depth(s, value));
+        bf_buf_printf(out, " <span class=\"t a%d\">&nbsp;", depth(s, value));
         bf_html_number(out, value);
         bf_buf_text(out, "&nbsp;</span>");
     }
@@ -273,8 +274,8 @@ void bf_report_sentence(bf_buf *out, const bf_report_page *page)
     const bf_report_stats *s = page->stats;
     bf_buf_text(
         out,
-        "<section id=\"text\" aria-labelledby=\"h-text\">\n"
-        "<h2 id=\"h-text\">The text, tinted by "
+        "<section id=\"s-text\" aria-labelledby=\"sh-text\">\n"
+        "<h2 id=\"sh-text\">The text, tinted by "
         "what each token received</h2>\n"
         "<p class=\"text\">");
     for (size_t j = 0; j < s->N; j++)

@@ -26,14 +26,8 @@ typedef struct {
     double note_y, legend_y, height;
 } sheet;
 
-static bf_code check(const bf_scatter *what, const char *path, bf_error *err)
+static bf_code check(const bf_scatter *what, bf_error *err)
 {
-    const bf_format format = bf_format_of(path);
-    if (format == BF_FORMAT_NONE || format == BF_FORMAT_DOT)
-        return bf_fail(err, BF_EARG, "%.300s: a figure's path must end in .png, .svg or .pdf",
-                       path);
-    if (what->dpi && (what->dpi < 20 || what->dpi > 2400))
-        return bf_fail(err, BF_EARG, "dpi is %d, wanted 20 to 2400", what->dpi);
     if (what->n_rows > 64 || what->n_columns > 16)
         return bf_fail(err, BF_EARG, "%zu rows of %zu panels, at most 64 of 16 can be drawn",
                        what->n_rows, what->n_columns);
@@ -183,6 +177,8 @@ static void draw_legend(const sheet *s)
     const bf_type type = {.size = 6.8, .rgb = INK};
     double x = MARGIN, width;
     char words[256];
+    if (!w->n_rows)
+        return;
     snprintf(words, sizeof words, "across: %.100s   up: %.100s", w->x_name, w->y_name);
     bf_canvas_text(s->canvas, words, x, s->legend_y, &type);
     bf_canvas_measure(s->canvas, words, &type, &width, NULL);
@@ -195,8 +191,9 @@ static void draw_legend(const sheet *s)
     }
 }
 
-static void draw(const sheet *s)
+static bf_code draw(const sheet *s, bf_error *err)
 {
+    bf_code rc = BF_OK;
     const bf_scatter *w = s->what;
     const bf_type title = {.size = 8.5, .rgb = INK, .bold = true, .wrap = PAGE - 2 * MARGIN},
                   note = {.size = 6.8, .rgb = FAINT, .wrap = PAGE - 2 * MARGIN};
@@ -206,28 +203,30 @@ static void draw(const sheet *s)
     bf_canvas_text(s->canvas, w->note, MARGIN, s->note_y, &note);
     draw_legend(s);
     draw_rows(s);
-    for (size_t k = 0; k < w->n_charts; k++) {
-        bf_lines_draw(s->canvas, &w->charts[k], MARGIN + (double)(k % 2) * (half + 2 * GAP), y,
-                      half);
+    for (size_t k = 0; k < w->n_charts && !rc; k++) {
+        rc = bf_lines_draw(s->canvas, &w->charts[k], MARGIN + (double)(k % 2) * (half + 2 * GAP), y,
+                           half, err);
         if (k % 2)
             y += bf_lines_height(&w->charts[k]) + 2 * GAP;
     }
+    return rc;
 }
 
 bf_code bf_render_scatter(const bf_scatter *figure, const char *path, bf_error *err)
 {
     sheet s = {.what = figure};
-    bf_code rc = check(figure, path, err);
+    const bf_stamp stamp = {figure->title, figure->note, figure->look.provenance};
+    bf_code rc = check(figure, err);
     if (!rc)
-        rc = bf_canvas_new(&s.canvas, bf_format_of(path), figure->dpi ? figure->dpi : 300, err);
+        rc = bf_canvas_open(&s.canvas, path, &figure->look, err);
     if (!rc) {
         lay_out(&s);
         rc = bf_canvas_start(s.canvas, PAGE, s.height, err);
     }
-    if (!rc) {
-        draw(&s);
-        rc = bf_canvas_save(s.canvas, path, figure->title, err);
-    }
+    if (!rc)
+        rc = draw(&s, err);
+    if (!rc)
+        rc = bf_canvas_save(s.canvas, path, &stamp, err);
     bf_canvas_free(s.canvas);
     return rc;
 }

@@ -29,6 +29,7 @@ only oniguruma.h model/tokenizer_regex.c
 only utf8proc.h model/tokenizer_unicode.c
 only openssl/ model/sha256.c
 only png.h render/png.c
+only zlib.h render/report_pack.c
 only cairo render/canvas.c
 only pango/ render/canvas.c
 only graphviz/ render/dot.c

@@ -44,6 +44,12 @@ for build in "$@"; do
         [ $status != 0 ] && ! grep -q '^not ok' "$log" && note "$t $build" 1
     done
 done
+sh tests/browser/report.sh "$1/backflow" "$1" >"$log" 2>&1
+status=$?
+grep -E '^(not ok|skip)' "$log"
+passed=$((passed + $(grep -c '^ok' "$log")))
+failed=$((failed + $(grep -c '^not ok' "$log")))
+[ $status != 0 ] && ! grep -q '^not ok' "$log" && note "tests/browser/report.sh" 1
 for e in "$1"/examples/*; do
     case $e in *.o | *.d) continue ;; esac
     [ -x "$e" ] && one "$e" "$e"

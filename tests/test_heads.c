@@ -80,7 +80,7 @@ static void heads__every_format_and_hostile_words(void **state)
     const bf_heads_figure f = {.layers = L,
                                .heads = H,
                                .value = value,
-                               .dpi = 60,
+                               .look = {.dpi = 60},
                                .title = "<b>\"&amp;]]> \xE2\x80\xAE"
                                         "evil --> %s%n",
                                .note = "\xF0\x9F\x99\x82 & <",
@@ -118,7 +118,7 @@ static void heads__what_cannot_be_drawn_is_refused(void **state)
     refuse(&f, "x.jpg", BF_EARG, "must end in .png, .svg or .pdf");
     refuse(&f, "x.dot", BF_EARG, "must end in");
     refuse(&f, "no/such/x.png", BF_EIO, "no/such/x.png");
-    f.dpi = 5;
+    f.look.dpi = 5;
     refuse(&f, "x.png", BF_EARG, "dpi is 5");
     f = good;
     f.layers = 0;

@@ -198,7 +198,7 @@ static void graph__positions_are_columns_and_layers_are_rows(void **state)
     assert_non_null(agnode(g, first, 0));
     for (Agnode_t *n = agfstnode(g); n; n = agnxtnode(g, n))
         for (Agedge_t *e = agfstout(g, n); e; e = agnxtout(g, e))
-            attention += !strncmp(agget(e, color), "#c2571a", 7) && agnameof(n)[0] == 'l' &&
+            attention += !strncmp(agget(e, color), "#d55e00", 7) && agnameof(n)[0] == 'l' &&
                          strncmp(agnameof(n), "legend", 6);
     assert_int_equal(attention, 7);
     agclose(g);
@@ -231,69 +231,183 @@ static void graph__every_format_comes_out(void **state)
     bf_record_free(record);
 }
 
-static void flow__attention_weighs_heads_and_keeps_the_heaviest(void **state)
+/* Without edges and shares, attention * flow at z stands beside the flow at resid_mid. */
+static void graph__without_edges_guesses_from_norms_and_says_so(void **state)
 {
     (void)state;
     bf_record *record = new_record();
     bf_flow f;
     const bf_graph_style style = {.loss = 11, .keep = 0.8};
     assert_int_equal(bf_flow_read(&f, record, &style, NULL), BF_OK);
+    assert_true(f.basis == BF_GRAPH_NORMS && f.mean_loss == 11.5);
     const double *z = doubles(record, "flow.z.grad_norm"), *attn = doubles(record, "attn");
-    const bf_flow_part *part = &f.attention;
-    assert_int_equal(part->all, L * 12 * 11 / 2);
-    assert_in_range(part->kept, 2, part->all - 1);
-    double sum = 0;
-    for (size_t e = 0; e < part->kept; e++) {
-        const bf_flow_edge edge = part->edge[e];
-        double want = 0;
-        for (size_t h = 0; h < H; h++)
-            want += attn[((edge.level * H + h) * N + edge.from) * N + edge.to] *
-                    z[((edge.level * H + h) * N + 11) * N + edge.from];
-        assert_true(fabs(edge.weight - want) < 1e-12 && edge.to < edge.from &&
-                    edge.path == BF_PATH_V);
-        assert_true(!e || edge.weight <= part->edge[e - 1].weight);
-        sum += edge.weight;
-    }
-    assert_true(fabs(sum - part->kept_sum) < 1e-9 && sum >= 0.8 * part->sum * (1 - 1e-9));
-    /* the smallest such set */
-    assert_true(sum - part->edge[part->kept - 1].weight < 0.8 * part->sum);
-    assert_true(f.stay_mid && !f.measured && f.loss == 11.5);
     const double *mid = doubles(record, "flow.resid_mid.grad_norm");
-    for (size_t e = 0; e < f.stay.kept; e++)
-        assert_true(f.stay.edge[e].weight ==
-                    mid[(f.stay.edge[e].level * N + 11) * N + f.stay.edge[e].to]);
+    for (size_t e = 0; e < f.n; e++) {
+        const bf_flow_edge *x = &f.edge[e];
+        const size_t at = ((size_t)x->level * N + 11) * N + x->to;
+        double sum = mid[at], mine = 0;
+        for (size_t r = x->to + 1; r <= 11; r++)
+            for (size_t h = 0; h < H; h++) {
+                const size_t head = (size_t)x->level * H + h;
+                const double w = attn[(head * N + r) * N + x->to] * z[(head * N + 11) * N + r];
+                sum += w;
+                mine += r == x->from ? w : 0;
+            }
+        assert_true(x->head == -1 && !x->against);
+        assert_int_equal(x->path, x->from == x->to ? BF_GRAPH_OWN : BF_GRAPH_V);
+        assert_true(fabs(x->flow - f.node[x->level * f.positions + x->to] *
+                                       (x->from == x->to ? mid[at] : mine) / sum) < 1e-12);
+    }
     bf_flow_free(&f);
+    draw(record, style, "norms.svg");
+    bf_buf svg = read_all(path_of("norms.svg"));
+    assert_non_null(strstr(svg.data, "A rough guide, from norms"));
+    assert_null(strstr(svg.data, "Measured"));
+    bf_buf_free(&svg);
     bf_record_free(record);
 }
 
-static void flow__measured_edges_come_before_estimates(void **state)
+enum { EDGES = 9 };
+
+/* Loss 3 of one layer, with edges of two heads. */
+static bf_record *new_edges(void)
 {
-    (void)state;
-    enum { E = 6 };
     const bf_tensor specs[] = {spec("flow.resid_pre.grad_norm", BF_F64, 3, 1, 4, 4, 0),
-                               spec("edge.index", BF_I64, 2, E, 6, 0, 0),
-                               spec("edge.value", BF_F64, 1, E, 0, 0, 0)};
+                               spec("edge.index", BF_I64, 2, EDGES, 6, 0, 0),
+                               spec("edge.value", BF_F64, 1, EDGES, 0, 0, 0)};
+    static const int64_t index[EDGES][6] = {
+        {2, 0, 0, 2, 1, 1}, {3, 0, 0, 3, 0, 0}, {3, 0, 0, 3, 1, 1},
+        {3, 0, 0, 3, 2, 0}, {3, 0, 0, 3, 3, 1}, {3, 0, 1, 3, 0, 0},
+        {3, 0, 1, 3, 0, 1}, {3, 0, 1, 3, 1, 1}, {3, 0, 1, 3, 2, 0}};
+    static const double value[EDGES] = {100, 5, 1, 100, 50, -7, 1, 3, 2};
     bf_record *record;
     assert_int_equal(bf_record_new(&record, specs, 3, NULL), BF_OK);
-    static const int64_t index[E][6] = {{3, 0, 0, 3, 1, 0}, {3, 0, 1, 3, 1, 0}, {3, 0, 0, 3, 1, 1},
-                                        {2, 0, 0, 2, 1, 1}, {3, 0, 0, 2, 2, 1}, {3, 0, 1, 2, 0, 1}};
-    static const double value[E] = {5, -7, 1, 100, 100, 3};
     memcpy(bf_record_find(record, "edge.index")->data, index, sizeof index);
     memcpy(doubles(record, "edge.value"), value, sizeof value);
-    bf_flow f;
-    const bf_graph_style style = {.loss = 3, .keep = 1};
-    assert_int_equal(bf_flow_read(&f, record, &style, NULL), BF_OK);
-    assert_true(f.measured && isnan(f.loss) && f.attention.kept == 3);
-    const bf_flow_edge *e = f.attention.edge;
-    assert_true(e[0].weight == 3 && e[0].from == 2 && e[0].to == 0 && e[0].path == BF_PATH_V);
-    assert_true(e[1].weight == 2 && e[1].path == BF_PATH_K && e[2].weight == 1 &&
-                e[2].path == BF_PATH_V);
-    bf_flow_free(&f);
-    draw(record, style, "measured.svg");
-    ((int64_t *)bf_record_find(record, "edge.index")->data)[3] = 9; /* r beyond the loss */
+    const double norm[] = {-1, 4, 102, 60};
+    for (size_t j = 0; j < 4; j++)
+        doubles(record, "flow.resid_pre.grad_norm")[12 + j] = fabs(norm[j]);
+    return record;
+}
+
+/* Heads and paths are edges of their own, told apart by colour and dash; a tip tells the sign. */
+static void graph__draws_heads_and_paths_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key, *color, *style, *tip, *tooltip;
+    } want[] = {
+        {"k0", "#0072b2", "dashed", "none", "layer 0, head 0 by k, 3 to 0: "},
+        {"k1", "#0072b2", "dashed", "tee", "layer 0, head 1 by k, 3 to 0: "},
+        {"v1", "#d55e00", "solid", "none", "layer 0, head 1 by v, 3 to 0: "},
+    };
+    bf_record *record = new_edges();
+    draw(record, (bf_graph_style){.loss = 3, .keep = 1}, "heads.dot");
+    bf_buf dot = read_all(path_of("heads.dot"));
+    Agraph_t *g = agmemread(dot.data);
+    char from[] = "l1_p3", to[] = "l0_p0";
+    double x[3] = {0};
+    for (size_t k = 0; k < 3; k++) {
+        char key[8], color[] = "color", style[] = "style", tip[] = "arrowhead",
+                     tooltip[] = "tooltip";
+        char pos[] = "pos";
+        snprintf(key, sizeof key, "%s", want[k].key);
+        Agedge_t *e = agedge(g, agnode(g, from, 0), agnode(g, to, 0), key, 0);
+        assert_non_null(e);
+        assert_memory_equal(agget(e, color), want[k].color, 7);
+        assert_string_equal(agget(e, style), want[k].style);
+        assert_string_equal(agget(e, tip), want[k].tip);
+        assert_memory_equal(agget(e, tooltip), want[k].tooltip, strlen(want[k].tooltip));
+        assert_true(!!strstr(agget(e, tooltip), "against the rest") == (k == 1));
+        assert_int_equal(sscanf(strncmp(agget(e, pos), "e,", 2) ? agget(e, pos)
+                                                                : strchr(agget(e, pos), ' ') + 1,
+                                "%lf", &x[k]), 1);
+        assert_true(!k || x[k] > x[k - 1] + 0.2); /* side by side */
+    }
+    agclose(g);
+    bf_buf_free(&dot);
+    draw(record, (bf_graph_style){.loss = 3, .label_heads = true}, "heads.svg");
+    bf_buf svg = read_all(path_of("heads.svg"));
+    assert_non_null(strstr(svg.data, ">0k<"));
+    assert_non_null(strstr(svg.data, "xlink:title=\"layer 0, head 0 by k, 3 to 2: "));
+    assert_non_null(strstr(svg.data, "Measured: edge.value"));
+    bf_buf_free(&svg);
+    ((int64_t *)bf_record_find(record, "edge.index")->data)[6 + 3] = 9; /* r beyond the loss */
     bf_error err;
-    assert_int_equal(bf_render_graph(record, &style, path_of("bad.svg"), &err), BF_EFORMAT);
+    assert_int_equal(
+        bf_render_graph(record, &(bf_graph_style){.loss = 3}, path_of("bad.svg"), &err),
+        BF_EFORMAT);
     assert_false(exists(path_of("bad.svg")));
+    bf_record_free(record);
+}
+
+/* Read with cgraph and written again, it is the same file. */
+static void graph__dot_round_trips(void **state)
+{
+    (void)state;
+    bf_record *hostile_one = new_record(), *edges = new_edges();
+    const size_t losses[] = {3, 9, N - 1};
+    for (int k = 0; k < 2; k++) {
+        if (k)
+            draw(edges, (bf_graph_style){.loss = 3, .label_heads = true}, "one.dot");
+        else
+            draw(hostile_one, (bf_graph_style){.losses = losses, .n_losses = 3}, "one.dot");
+        bf_buf one = read_all(path_of("one.dot"));
+        Agraph_t *g = agmemread(one.data);
+        assert_non_null(g);
+        FILE *f = fopen(path_of("two.dot"), "w");
+        assert_non_null(f);
+        assert_int_equal(agwrite(g, f), 0);
+        fclose(f);
+        agclose(g);
+        bf_buf two = read_all(path_of("two.dot"));
+        assert_int_equal(one.len, two.len);
+        assert_memory_equal(one.data, two.data, one.len);
+        bf_buf_free(&one);
+        bf_buf_free(&two);
+    }
+    bf_record_free(hostile_one);
+    bf_record_free(edges);
+}
+
+/* No curve leaves the rows that it joins, and no label stands between rows. */
+static void graph__edges_keep_clear_of_labels(void **state)
+{
+    (void)state;
+    bf_record *record = new_record();
+    draw(record, (bf_graph_style){.loss = N - 1, .keep = 1}, "clear.dot");
+    bf_buf dot = read_all(path_of("clear.dot"));
+    Agraph_t *g = agmemread(dot.data);
+    double x, bottom, top;
+    place_of(g, "l0_p0", &x, &bottom);
+    place_of(g, "loss", &x, &top);
+    const double upper = bottom + 62 * L;
+    char pos[] = "pos";
+    size_t edges = 0, labels = 0;
+    for (Agnode_t *n = agfstnode(g); n; n = agnxtnode(g, n)) {
+        double y;
+        char name[32];
+        snprintf(name, sizeof name, "%s", agnameof(n));
+        place_of(g, name, &x, &y);
+        if (!strncmp(name, "token", 5) || !strncmp(name, "legend", 6)) {
+            assert_true(y < bottom - 10);
+            labels++;
+        }
+        for (Agedge_t *e = agfstout(g, n); e; e = agnxtout(g, e)) {
+            double p[8];
+            if (!strncmp(name, "legend", 6) || !strcmp(name, "loss"))
+                continue;
+            assert_int_equal(sscanf(agget(e, pos), "%lf,%lf %lf,%lf %lf,%lf %lf,%lf", p, p + 1,
+                                    p + 2, p + 3, p + 4, p + 5, p + 6, p + 7),
+                             8);
+            for (int k = 0; k < 4; k++)
+                assert_true(p[2 * k + 1] > bottom - 0.1 && p[2 * k + 1] < upper + 0.1);
+            edges++;
+        }
+    }
+    assert_true(edges > 300 && labels > N);
+    agclose(g);
+    bf_buf_free(&dot);
     bf_record_free(record);
 }
 
@@ -344,8 +458,10 @@ int main(void)
         cmocka_unit_test(graph__dot_survives_dot),
         cmocka_unit_test(graph__positions_are_columns_and_layers_are_rows),
         cmocka_unit_test(graph__every_format_comes_out),
-        cmocka_unit_test(flow__attention_weighs_heads_and_keeps_the_heaviest),
-        cmocka_unit_test(flow__measured_edges_come_before_estimates),
+        cmocka_unit_test(graph__without_edges_guesses_from_norms_and_says_so),
+        cmocka_unit_test(graph__draws_heads_and_paths_apart),
+        cmocka_unit_test(graph__dot_round_trips),
+        cmocka_unit_test(graph__edges_keep_clear_of_labels),
         cmocka_unit_test(graph__what_cannot_be_drawn_is_said_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

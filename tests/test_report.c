@@ -104,9 +104,9 @@ static void report_stats__refuse_what_is_missing_or_not_finite(void **state)
 static bf_buf render(const bf_record *record)
 {
     bf_error err = {0};
-    if (bf_render_report(record, folder, &err))
+    if (bf_render_report(record, NULL, folder, &err))
         fail_msg("%s", err.msg);
-    for (size_t k = 1; bf_report_files()[k]; k++)
+    for (size_t k = 1; strncmp(bf_report_files()[k], "text-", 5) != 0; k++)
         assert_true(exists(path_of(bf_report_files()[k])));
     return read_all(path_of("index.html"));
 }
@@ -123,7 +123,7 @@ static void report__says_the_numbers(void **state)
     assert_non_null(strstr(page.data, "<b>1&nbsp;token</b>"));
     assert_non_null(strstr(page.data, "Most of it</a> arrives at <span class=\"tok\">“<bdi>the</bdi>"));
     assert_non_null(strstr(page.data, "<b>1.0</b></a> carries the largest part, 75&nbsp;%"));
-    assert_non_null(strstr(page.data, "is 50&nbsp;% of the sum of their norms"));
+    assert_non_null(strstr(page.data, "50&nbsp;%</a> of the sum of their norms"));
     assert_non_null(strstr(page.data, "perplexity 7.39"));
     assert_non_null(strstr(page.data, "<td>holds</td>"));
     assert_non_null(strstr(page.data, "<strong>fails</strong>"));
@@ -141,16 +141,17 @@ static void report__shows_hostile_strings_and_obeys_none(void **state)
     assert_int_equal(bf_record_set_meta(record, "command", "x</code>\x07<i>", NULL), BF_OK);
     assert_int_equal(bf_record_set_meta(record, "check.<u>", "nan <u>", NULL), BF_OK);
     bf_buf page = render(record);
-    assert_null(strstr(page.data, "<script"));
     assert_null(strstr(page.data, "</title><b>"));
     assert_null(strstr(page.data, "<i>"));
     assert_null(strstr(page.data, "<u>"));
     assert_null(strstr(page.data, "\xE2\x80\xAE"));
-    assert_null(strstr(page.data, "\"onload"));
+    for (const char *c = page.data; (c = strstr(c, "\"onload")); c++) /* in the data: escaped */
+        assert_true(c[-1] == '\\');
     assert_null(strchr(page.data, '\x1b'));
     assert_null(strchr(page.data, '\x07'));
     assert_non_null(strstr(page.data, "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"));
     assert_non_null(strstr(page.data, "⟨202E⟩&quot;onload=&#39;x"));
+    assert_null(strstr(page.data, "alert(1)</script>"));
     for (const char *c = page.data; (c = strstr(c, "\xE2\x81\xA9")); c += 3) /* ours close ours */
         assert_true(c > page.data && strncmp(c - 3, "\xE2\x81\xA9", 3) != 0);
     bf_buf_free(&page);
@@ -167,11 +168,12 @@ static void report__without_later_losses_says_so(void **state)
     bf_error err = {0};
     assert_int_equal(bf_record_new(&record, specs, 3, &err), BF_OK);
     doubles(record, "flow.resid_pre.grad_norm")[0] = 1.0;
-    if (bf_render_report(record, folder, &err))
+    if (bf_render_report(record, NULL, folder, &err))
         fail_msg("%s", err.msg);
     bf_buf page = read_all(path_of("index.html"));
     assert_non_null(strstr(page.data, "there is no later one"));
-    assert_null(strstr(page.data, "nan"));
+    assert_null(strstr(page.data, ">nan"));
+    assert_null(strstr(page.data, " nan"));
     bf_buf_free(&page);
     bf_record_free(record);
 }
@@ -181,7 +183,7 @@ static void report__a_folder_that_is_not_there_is_EIO(void **state)
     (void)state;
     bf_record *record = make_record(plain);
     bf_error err = {0};
-    assert_int_equal(bf_render_report(record, path_of("nowhere"), &err), BF_EIO);
+    assert_int_equal(bf_render_report(record, NULL, path_of("nowhere"), &err), BF_EIO);
     bf_record_free(record);
 }
 

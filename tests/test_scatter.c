@@ -62,7 +62,7 @@ static void make_sample(sample *s)
                               .panels = s->panels,
                               .n_charts = 1,
                               .charts = &s->chart,
-                              .dpi = 72};
+                              .look = {.dpi = 72}};
 }
 
 static void read_picture(bf_buf *out, const char *path)
@@ -103,7 +103,7 @@ static void scatter__draws_all_formats(void **state)
  * legend. */
 static void scatter__draws_each_point_in_its_colour(void **state)
 {
-    static const char plain[] = "44.705882%", marked[] = "83.529412%"; /* of #0072b2, #d55e00 */
+    static const char plain[] = "fill=\"#0072b2\"", marked[] = "fill=\"#d55e00\"";
     sample *s = calloc(1, sizeof *s);
     bf_buf svg = {0};
     assert_non_null(s);
@@ -153,9 +153,9 @@ static void scatter__refuses_what_it_cannot_show(void **state)
     refuse(&s->scatter, *state, "f.gif", BF_EARG, ".png, .svg or .pdf");
     refuse(&s->scatter, *state, "f.dot", BF_EARG, ".png, .svg or .pdf");
     refuse(&s->scatter, *state, "no/f.png", BF_EIO, "no/f.png");
-    s->scatter.dpi = 5000;
+    s->scatter.look.dpi = 5000;
     refuse(&s->scatter, *state, "f.png", BF_EARG, "dpi is 5000");
-    s->scatter.dpi = 0;
+    s->scatter.look.dpi = 0;
     s->scatter.n_rows = 65;
     refuse(&s->scatter, *state, "f.png", BF_EARG, "65 rows");
     s->scatter.n_rows = 1;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "backflow/error.h"
+#include "backflow/render.h"
 
 /* Zero-initialise, then set what differs; everything is borrowed. */
 typedef struct {
@@ -15,7 +16,7 @@ typedef struct {
     const char *title, *note; /* NULL: none */
     const char *quantity;     /* what value is, with its unit */
     const char *legend;       /* what the letters mean; NULL: none */
-    int dpi;                  /* PNG: 20 to 2400; 0: 300 */
+    bf_look look;             /* width and title are ignored */
 } bf_heads_figure;
 
 /* Write the picture; the format is the path's ending (png, svg, pdf).

@@ -183,49 +183,6 @@ works "graph --top" graph "$R" --loss 3 --top 4 -o "$dir/g.dot"
 refuses "graph: no such loss" "99" graph "$R" --loss 99 -o "$dir/x.svg"
 is "no picture of a failure" sh -c "! ls '$dir'/x.* >/dev/null 2>&1"
 
-# ---- report
-works "report" report "$M" --text "$(printf 'the <b>"a&\n\342\200\256</b>')" -o "$dir/report"
-page=$dir/report/index.html
-for f in run.safetensors index.html embedding_grad_norm.png embedding_grad_norm.svg embedding_grad_norm.pdf \
-    middle_grad_norm.png embedding_grad_x_act.png head_v.png graph.svg graph.dot; do
-    is "report: $f" [ -s "$dir/report/$f" ]
-done
-is "report: no script, nothing from the network" sh -c \
-    "! grep -qiE '<script|https?://|@import|url\(' '$page'"
-is "report: no raw direction mark" sh -c "! grep -q \"\$(printf '\\342\\200\\256')\" '$page'"
-is "report: no <b> of the text" sh -c "! grep -q '<bdi><b></bdi>' '$page'"
-holds "report: < is escaped" "$page" '<bdi>&lt;</bdi>'
-holds "report: language" "$page" '<html lang="en">'
-holds "report: the sentence" "$page" "of the gradient that reaches a token"
-holds "report: identities" "$page" "central_difference</code>.*holds"
-works "report over a report" report "$T" --tokens 1,2,3 --quiet -o "$dir/report"
-holds "report: the new one" "$page" "· 2 losses ·"
-for t in 1,2 1,2,3 4,4,4,4; do
-    works "report of tokens $t" report "$T" --tokens $t --quiet --no-check -o "$dir/small"
-done
-works "report of some losses and layers" report "$T" --tokens 1,2,3,4,5 --losses 1,3 --layers 2 --sites q \
-    --scores grad_norm --no-attn -o "$dir/small"
-works "report with a window" report tests/goldens/mistral_window --tokens \
-    1,2,3,4,5,6,7,8,9,1,2,3 -o "$dir/small"
-echo keep >"$dir/report/notes.txt"
-refuses "report never over other files" 'holds "notes.txt"' report "$T" --tokens 1,2 -o \
-    "$dir/report"
-mkdir "$dir/other" && touch "$dir/other/index.html"
-refuses "report never over another folder" "no backflow report" report "$T" --tokens 1,2 -o \
-    "$dir/other"
-refuses "report never over a file" "stands there" report "$T" --tokens 1,2 -o "$R"
-refuses "report into a missing folder" "cannot make the folder" report "$T" --tokens 1,2 -o \
-    "$dir/no/where"
-mkdir "$dir/void"
-works "report into an empty folder" report "$T" --tokens 1,2 --quiet -o "$dir/void"
-refuses "report: bad input leaves no folder" "vocabulary" report "$T" --tokens 1,99 -o "$dir/never"
-is "report: nothing is left" sh -c "! ls -d '$dir'/*backflow-* '$dir/never' >/dev/null 2>&1"
-(cd "$dir" && "$B" report "$M" --text "the c" --quiet) 2>"$dir/err"
-is "report: default folder" [ -s "$dir/report/notes.txt" ]
-rm "$dir/report/notes.txt"
-(cd "$dir" && "$B" report "$M" --text "the c" --quiet) 2>"$dir/err"
-is "report: replaced by default" grep -q "perplexity" "$dir/report/index.html"
-
 # ---- output that cannot be written
 refuses "into a missing folder" "cannot write: No such file" trace "$T" --tokens 1,2 -o \
     "$dir/no/where.safetensors"
@@ -250,7 +207,7 @@ is "file size limit: heatmap" [ $? = 2 ]
 is "file size limit: report" [ $? = 2 ]
 is "file size limit: nothing is left" empty "$dir/limit"
 mkdir "$dir/ro" "$dir/disk"
-if mount -t tmpfs -o size=32k none "$dir/disk" 2>/dev/null; then
+if mount -t tmpfs -o size=8k none "$dir/disk" 2>/dev/null; then
     mounted="$dir/disk"
     refuses "full disk: trace" "No space left" trace "$T" --tokens 1,2,3,4,5,6,7,8,9 --precision \
         f64 -o "$dir/disk/r.safetensors"
