@@ -11,6 +11,7 @@
 #include "backflow/report.h"
 #include "backflow/tokenizer.h"
 #include "backflow/tracer.h"
+#include "backflow/train.h"
 #include "backflow/trust.h"
 
 #define BF_VERSION "0.1.0"

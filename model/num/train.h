@@ -1,0 +1,141 @@
+/* train.h (numeric) -- one batch forward and back through all layers, with every weight's gradient.
+ *
+ * R = B*T rows, sequence after sequence. Work that is the same for each row is cut into tiles of
+ * BF_TRAIN_TILE rows, attention into (sequence, key/value head), weight gradients into pieces of the
+ * weight: never by the number of threads, so bits do not depend on it. */
+#ifndef BF_MODEL_NUM_TRAIN_H
+#define BF_MODEL_NUM_TRAIN_H
+
+#include "base/arena.h"
+#include "base/threads.h"
+#include "model/data.h"
+#include "model/num/forward.h"
+#include "model/num/ops.h"
+#include "model/train.h"
+
+enum { BF_TRAIN_TILE = 256, BF_TRAIN_PIECE = 1 << 16 }; /* rows; values of the optimizer's arrays */
+
+/* One layer's weights, in the one array of all; NULL: there is none. q, k, v are one matrix, and so are
+ * gate and up. */
+typedef struct {
+    real *norm1_w, *norm1_b, *norm2_w, *norm2_b, *qkv_b, *o_b, *up_b, *out_b;
+    R(bf_mat) qkv, o, up, out;
+} R(bf_train_block);
+
+/* What the backward pass reads of a layer's forward pass. */
+typedef struct {
+    real *x, *mid;             /* [R,D] resid_pre, resid_mid */
+    real *normed1, *normed2;   /* [R,D] */
+    real *mean1, *rstd1, *mean2, *rstd2; /* [R] */
+    real *qkv;                 /* [R,(H+2G)K]; q and k rotated */
+    real *pattern;             /* [B,H,T,T] */
+    real *z;                   /* [R,HK] */
+    real *slope;               /* [R,F]: act'; gated [R,2F]: d hidden / d gate | d hidden / d up */
+    real *hidden;              /* [R,F] */
+} R(bf_train_acts);
+
+/* One worker's room. */
+typedef struct {
+    real *wide, *rows, *attention; /* [tile,F] [tile,D] bf_attention_vjp_scratch */
+} R(bf_train_desk);
+
+typedef struct {
+    const bf_config *c;
+    const bf_train_config *config;
+    const bf_train_layout *layout;
+    bf_pool *pool;
+    bf_arena *arena;
+    size_t B, T, rows, tiles;
+    real *param, *grad, *moment[2]; /* [layout->values] */
+    R(bf_train_block) *block;       /* [L + extra] */
+    R(bf_mat) embed, pos, head;
+    real *final_w, *final_b;
+    R(bf_train_acts) *acts;         /* [L] */
+    real *cosines, *sines;          /* [T,rotary_dim/2] */
+    real *last;                     /* [R,D] input of the final norm */
+    real *normed, *mean, *rstd;     /* [R,D] [R] [R] of the final norm */
+    real *logits;                   /* [chunk,V] */
+    size_t chunk;                   /* rows whose logits are held at once, a multiple of the tile */
+    real *dx[2], *dmid, *dqkv, *dz, *dup; /* [R,..] cotangents of one layer */
+    real *dqkv_whole;               /* BF_CUT_STATES: [R,(H+2G)K] before the cut */
+    real *dtrunk;                   /* [R,D] n-token heads: of the trunk's end */
+    real *partial;                  /* [tiles,4,D] each tile's part of the norms' gradients */
+    double *row_loss;               /* [R] */
+    double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */
+    unsigned *positions;            /* [T] 0, 1, ... */
+    R(bf_train_desk) *desk;         /* [threads] */
+    bool add, head_add;             /* gradients are added to what is there: all, those of the head */
+    bool keeping;                   /* the model that stays is at work */
+    real *kept;                     /* BF_CUT_LOCAL: q, k, v [L,R,(H+2G)K] of the model that stays */
+    real *kept_param;
+    R(bf_train_block) *kept_block;
+} R(bf_train);
+
+/* All buffers for batches of B sequences of T; values are not set.
+ * out: bf_train_free. config, layout, model, weights are borrowed.  BF_ENOMEM, BF_EARG. */
+bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const bf_train_layout *layout,
+                        bf_pool *pool, size_t B, size_t T, bf_error *err);
+void R(bf_train_free)(R(bf_train) *t); /* NULL-safe */
+
+/* loss: mean over the batch's targets (n-token heads: summed over heads). learn: the whole gradient comes
+ * to stand in t->grad, times `share`, or is added to it if t->add. */
+void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool learn, double share);
+
+/* BF_OBJECTIVE_JOINT: draw completions of prefixes of the batch, number `number` of the training, and learn
+ * from them, as bf_train_batch does.  loss: joint.weight times their mean -log p a token. BF_ENOMEM. */
+bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, uint64_t number, double share,
+                          bf_error *err);
+
+/* ---- parts, for bf_train_batch ---- */
+
+/* Through all layers, one head, and back if learn: the sum of row losses, each times scale. */
+double R(bf_train_pass)(R(bf_train) *t, const bf_batch *batch, bool learn, double scale);
+
+/* acts->x to next [R,D]; then the cotangent of next, in dx[from], to that of acts->x, in dx[!from]. */
+void R(bf_train_layer)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
+                       real *next);
+void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
+                            unsigned from);
+/* x [R,D] of the batch's inputs; the cotangent dx to the embeddings' gradients. */
+void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x);
+void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, const real *dx);
+/* The sum of row losses of t->last against the batch's targets of head k, each times `scale`; learn: the
+ * cotangent of t->last goes to dx, the head's gradients are made. */
+double R(bf_train_head)(R(bf_train) *t, const bf_batch *batch, size_t k, bool learn, double scale,
+                        real *dx);
+
+/* Where the gradient of the weight at p stands. */
+static inline real *R(bf_train_grad)(const R(bf_train) *t, const real *p)
+{
+    return t->grad + (p - t->param);
+}
+
+/* BF_CUT_LOCAL (train_local.c): let the model that stays run, for t->kept; the VJP of attention that reads
+ * head->kept_k and kept_v at earlier positions. scratch [N]. */
+void R(bf_train_keep)(R(bf_train) *t, const bf_batch *batch);
+void R(bf_train_local_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, real *scratch);
+
+/* ---- weight gradients (train_grad.c) ---- */
+
+/* dW (+)= dy^T x, in pieces of the weight; b: (+)= column sums of dy, or NULL. rows of dy and x. */
+typedef struct {
+    const R(bf_mat) *W;
+    real *dW, *db;
+    const real *dy, *x;
+    size_t lddy, ldx;
+} R(bf_train_product);
+void R(bf_train_weights)(const R(bf_train_product) *list, size_t n, size_t rows, bool add, bf_pool *pool);
+/* dw += sum over rows of dy * (x - mean) * rstd, db += that of dy, into dw [D], db [D]. */
+void R(bf_norm_grad)(real *dw, real *db, const real *dy, const real *x, const real *mean,
+                     const real *rstd, size_t rows, size_t D);
+/* (+)= the tiles' parts, in their order: the gradients at which w and b stand (NULL: none) */
+void R(bf_train_norm_sum)(R(bf_train) *t, size_t part, const real *w, const real *b, bool add);
+
+/* ---- the optimizer (train_adamw.c) ---- */
+
+/* Norm of the whole gradient. */
+double R(bf_train_grad_norm)(R(bf_train) *t);
+/* One step, the gradient times `scale` first; step counts from 1. */
+void R(bf_train_adamw)(R(bf_train) *t, double rate, double scale, uint64_t step);
+
+#endif

@@ -1,0 +1,212 @@
+/* Both ends of the model: what comes in, what is lost, and the gradients of embeddings and head. */
+#include "model/num/train.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/gemm.h"
+
+enum { COLUMNS = 32 };
+
+typedef struct {
+    R(bf_train) *t;
+    const bf_batch *batch;
+    real *x;
+    const real *dx;
+} ends;
+
+/* ---- what comes in ---- */
+
+static void embed_row(const ends *e, size_t r)
+{
+    const R(bf_train) *t = e->t;
+    const bf_batch *batch = e->batch;
+    const size_t D = t->c->D, C = batch->channels;
+    real *x = e->x + r * D;
+    if (batch->x) {
+        memcpy(x, t->embed.w + C * D, D * sizeof *x);
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++)
+                x[d] += (real)batch->x[r * C + c] * t->embed.w[c * D + d];
+    } else {
+        memcpy(x, t->embed.w + (size_t)batch->input[r] * D, D * sizeof *x);
+    }
+    for (size_t d = 0; d < D && t->pos.w; d++)
+        x[d] += t->pos.w[r % t->T * D + d];
+}
+
+static void embed_task(void *context, size_t tile, size_t worker)
+{
+    (void)worker;
+    const ends *e = context;
+    const size_t r0 = tile * BF_TRAIN_TILE, r1 = r0 + BF_TRAIN_TILE;
+    for (size_t r = r0; r < r1 && r < e->t->rows; r++)
+        embed_row(e, r);
+}
+
+void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x)
+{
+    ends e = {.t = t, .batch = batch, .x = x};
+    bf_pool_run(t->pool, t->tiles, embed_task, &e);
+}
+
+static void add_row(real *to, const real *x, real by, size_t n)
+{
+    for (size_t d = 0; d < n; d++)
+        to[d] += by * x[d];
+}
+
+/* Some columns of the gradients of both tables, all rows in their order. A tied table holds the head's
+ * part already. */
+static void embed_back_task(void *context, size_t task, size_t worker)
+{
+    (void)worker;
+    const ends *e = context;
+    const R(bf_train) *t = e->t;
+    const bf_batch *batch = e->batch;
+    const size_t D = t->c->D, C = batch->channels, d0 = task * COLUMNS;
+    const size_t n = D - d0 < COLUMNS ? D - d0 : COLUMNS;
+    real *dE = R(bf_train_grad)(t, t->embed.w) + d0;
+    real *dP = t->pos.w ? R(bf_train_grad)(t, t->pos.w) + d0 : NULL;
+    for (size_t v = 0; v < t->embed.out && !t->add && t->embed.w != t->head.w; v++)
+        memset(dE + v * D, 0, n * sizeof *dE);
+    for (size_t j = 0; dP && j < t->pos.out && !t->add; j++)
+        memset(dP + j * D, 0, n * sizeof *dP);
+    for (size_t r = 0; r < t->rows; r++) {
+        const real *dx = e->dx + r * D + d0;
+        for (size_t c = 0; c < C; c++)
+            add_row(dE + c * D, dx, (real)batch->x[r * C + c], n);
+        add_row(dE + (batch->x ? C : (size_t)batch->input[r]) * D, dx, 1, n);
+        if (dP)
+            add_row(dP + r % t->T * D, dx, 1, n);
+    }
+}
+
+void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, const real *dx)
+{
+    ends e = {.t = t, .batch = batch, .dx = dx};
+    bf_pool_run(t->pool, (t->c->D + COLUMNS - 1) / COLUMNS, embed_back_task, &e);
+}
+
+/* ---- what is lost ---- */
+
+typedef struct {
+    R(bf_train) *t;
+    const bf_batch *batch;
+    size_t k, first; /* head; first tile of the chunk */
+    bool learn;
+    double scale;
+    real *dx;
+} loss_job;
+
+/* The loss -log softmax(x)[target]; x becomes scale times its cotangent softmax - onehot, whose target's
+ * entry is minus the sum of all others, so that it stays exact where the model is sure. */
+BF_HOT static double token_loss(real *x, size_t V, size_t target, double scale)
+{
+    real max = x[0];
+#pragma omp simd reduction(max : max)
+    for (size_t v = 1; v < V; v++)
+        max = x[v] > max ? x[v] : max;
+    const double shifted = (double)x[target] - (double)max;
+    const double all = R(bf_exp_shifted)(x, V);
+    double others = all - (double)x[target];
+    if (others < 0.5 * all) { /* cancellation: add up what is left */
+        others = 0.0;
+        for (size_t v = 0; v < V; v++)
+            others += v == target ? 0.0 : (double)x[v];
+    }
+    const double sum = others + exp(shifted);
+    const real factor = (real)(scale / sum);
+#pragma omp simd
+    for (size_t v = 0; v < V; v++)
+        x[v] *= factor;
+    x[target] = (real)(-scale * others / sum);
+    return shifted > -30.0 ? log1p(others * exp(-shifted)) : log(sum) - shifted;
+}
+
+/* Huber's loss of y against the target (Huber 1964, delta 1), and its slope. */
+static double real_loss(double y, double target, double *slope)
+{
+    const double e = y - target;
+    *slope = e > 1 ? 1 : e < -1 ? -1 : e;
+    return fabs(e) <= 1 ? 0.5 * e * e : fabs(e) - 0.5;
+}
+
+static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n)
+{
+    const R(bf_train) *t = j->t;
+    const size_t V = t->c->V;
+    R(bf_gemm)(false, !t->head.in_major, n, V, t->c->D, 1, t->normed + r0 * t->c->D, t->c->D, t->head.w,
+               t->head.ld, false, logits, V);
+    for (size_t r = 0; r < n; r++) {
+        const int32_t target = j->batch->target[(r0 + r) * j->batch->heads + j->k];
+        real *x = logits + r * V;
+        t->row_loss[r0 + r] = target < 0 ? 0 : token_loss(x, V, (size_t)target, j->scale);
+        if (target < 0)
+            memset(x, 0, V * sizeof *x);
+    }
+}
+
+static void real_rows(const loss_job *j, real *logits, size_t r0, size_t n)
+{
+    const R(bf_train) *t = j->t;
+    const size_t V = t->c->V, D = t->c->D;
+    memset(logits, 0, n * V * sizeof *logits);
+    for (size_t r = 0; r < n; r++) {
+        const double target = j->batch->y[r0 + r];
+        double y, norm, slope;
+        t->row_loss[r0 + r] = 0;
+        if (isnan(target))
+            continue;
+        R(bf_norm_and_dot)(&norm, &y, t->normed + (r0 + r) * D, t->head.w, D);
+        t->row_loss[r0 + r] = real_loss(y, target, &slope);
+        logits[r * V] = (real)(j->scale * slope);
+    }
+}
+
+static void head_task(void *context, size_t task, size_t worker)
+{
+    const loss_job *j = context;
+    R(bf_train) *t = j->t;
+    const size_t tile = j->first + task, r0 = tile * BF_TRAIN_TILE, D = t->c->D, V = t->c->V;
+    const size_t n = t->rows - r0 < BF_TRAIN_TILE ? t->rows - r0 : BF_TRAIN_TILE;
+    real *logits = t->logits + task * BF_TRAIN_TILE * V, *dnormed = t->desk[worker].rows;
+    real *sums = t->partial + tile * 4 * D;
+    for (size_t r = r0; r < r0 + n; r++)
+        R(bf_norm)(t->normed + r * D, t->mean + r, t->rstd + r, t->last + r * D, t->final_w, t->final_b,
+                   t->c->norm, t->c->norm_eps, D);
+    (j->batch->x ? real_rows : token_rows)(j, logits, r0, n);
+    if (!j->learn)
+        return;
+    R(bf_gemm)(false, t->head.in_major, n, D, V, 1, logits, V, t->head.w, t->head.ld, false, dnormed, D);
+    memset(sums, 0, 2 * D * sizeof *sums);
+    R(bf_norm_grad)(sums, sums + D, dnormed, t->last + r0 * D, t->mean + r0, t->rstd + r0, n, D);
+    memset(j->dx + r0 * D, 0, n * D * sizeof *j->dx);
+    for (size_t r = 0; r < n; r++)
+        R(bf_norm_vjp)(j->dx + (r0 + r) * D, dnormed + r * D, t->last + (r0 + r) * D, t->mean[r0 + r],
+                       t->rstd[r0 + r], t->final_w, t->c->norm, D);
+}
+
+double R(bf_train_head)(R(bf_train) *t, const bf_batch *batch, size_t k, bool learn, double scale,
+                        real *dx)
+{
+    loss_job j = {.t = t, .batch = batch, .k = k, .learn = learn, .scale = scale, .dx = dx};
+    const size_t most = t->chunk / BF_TRAIN_TILE, D = t->c->D;
+    double loss = 0;
+    for (j.first = 0; j.first < t->tiles; j.first += most) {
+        const size_t tiles = t->tiles - j.first < most ? t->tiles - j.first : most;
+        const size_t r0 = j.first * BF_TRAIN_TILE, left = t->rows - r0, n = left < t->chunk ? left : t->chunk;
+        bf_pool_run(t->pool, tiles, head_task, &j);
+        if (!learn)
+            continue;
+        const R(bf_train_product) p = {&t->head, R(bf_train_grad)(t, t->head.w), NULL, t->logits,
+                                       t->normed + r0 * D, t->c->V, D};
+        R(bf_train_weights)(&p, 1, n, t->head_add || j.first > 0, t->pool);
+    }
+    if (learn)
+        R(bf_train_norm_sum)(t, 0, t->final_w, t->final_b, t->head_add);
+    t->head_add = t->head_add || learn;
+    for (size_t r = 0; r < t->rows; r++)
+        loss += t->row_loss[r];
+    return loss * scale;
+}

@@ -1,0 +1,273 @@
+#include "model/num/train.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { CHUNK_VALUES = 1 << 23 }; /* logits held at once, about */
+
+typedef struct {
+    R(bf_train) train;
+    bf_config config;
+    bf_weights weights;
+} whole; /* train first: what callers hold points at it */
+
+/* ---- views of one array ---- */
+
+static R(bf_mat) view(const bf_matrix *m, size_t out)
+{
+    return (R(bf_mat)){m->data, NULL, out, m->in, m->ld, m->in_major};
+}
+
+static real *vector(const bf_vector *v)
+{
+    return (real *)(uintptr_t)v->data;
+}
+
+static R(bf_train_block) bind_block(const bf_config *c, const bf_layer *w)
+{
+    const bf_vector *up_b = c->gated ? &w->mlp_gate_b : &w->mlp_in_b;
+    return (R(bf_train_block)){.norm1_w = vector(&w->norm1_w),
+                               .norm1_b = vector(&w->norm1_b),
+                               .norm2_w = vector(&w->norm2_w),
+                               .norm2_b = vector(&w->norm2_b),
+                               .qkv_b = vector(&w->q_b),
+                               .o_b = vector(&w->o_b),
+                               .up_b = vector(up_b),
+                               .out_b = vector(&w->mlp_out_b),
+                               .qkv = view(&w->q, (c->H + 2 * c->G) * c->K),
+                               .o = view(&w->o, c->D),
+                               .up = view(c->gated ? &w->mlp_gate : &w->mlp_in, (c->gated ? 2 : 1) * c->F),
+                               .out = view(&w->mlp_out, c->D)};
+}
+
+static real *move(real *p, size_t by)
+{
+    return p ? p + by : NULL;
+}
+
+/* The block of the same layout `by` values further on. */
+static R(bf_train_block) move_block(R(bf_train_block) b, size_t by)
+{
+    real **const p[] = {&b.norm1_w, &b.norm1_b, &b.norm2_w, &b.norm2_b,
+                        &b.qkv_b,   &b.o_b,     &b.up_b,    &b.out_b};
+    R(bf_mat) *const m[] = {&b.qkv, &b.o, &b.up, &b.out};
+    for (size_t k = 0; k < sizeof p / sizeof *p; k++)
+        *p[k] = move(*p[k], by);
+    for (size_t k = 0; k < sizeof m / sizeof *m; k++)
+        m[k]->w += by;
+    return b;
+}
+
+static size_t extra_heads(const bf_train_config *config)
+{
+    return config->objective == BF_OBJECTIVE_HEADS ? config->heads - 1 : 0;
+}
+
+static void bind(R(bf_train) *t, const bf_config *c, const bf_weights *w)
+{
+    const size_t extra = extra_heads(t->config);
+    for (size_t l = 0; l < c->L; l++)
+        t->block[l] = bind_block(c, &w->layer[l]);
+    for (size_t k = 0; k < extra; k++)
+        t->block[c->L + k] = move_block(t->block[c->L - 1], (k + 1) * t->layout->layer_values);
+    t->embed = view(&w->embed, c->V);
+    t->head = view(&w->head, c->V);
+    t->pos = w->pos.data ? view(&w->pos, c->pos_rows) : (R(bf_mat)){0};
+    t->final_w = vector(&w->final_w);
+    t->final_b = vector(&w->final_b);
+}
+
+/* ---- room ---- */
+
+/* Take from the arena, or only count: so that both agree. */
+typedef struct {
+    bf_arena *arena;
+    size_t bytes;
+    bool failed;
+} room;
+
+static void *take(room *to, size_t count, size_t size)
+{
+    const size_t need = bf_arena_need(count, size);
+    if (need > SIZE_MAX / 2 - to->bytes) {
+        to->failed = true;
+        return NULL;
+    }
+    to->bytes += need;
+    if (!to->arena)
+        return NULL;
+    void *p = bf_arena_take(to->arena, count, size);
+    to->failed = to->failed || !p;
+    return p;
+}
+
+static real *rows(room *to, size_t n, size_t width)
+{
+    if (width && n > SIZE_MAX / sizeof(real) / width) {
+        to->failed = true;
+        return NULL;
+    }
+    return take(to, n * width, sizeof(real));
+}
+
+static void lay_acts(room *to, R(bf_train_acts) *a, const bf_config *c, const R(bf_train) *t)
+{
+    const size_t R = t->rows, D = c->D;
+    *a = (R(bf_train_acts)){.x = rows(to, R, D),
+                            .mid = rows(to, R, D),
+                            .normed1 = rows(to, R, D),
+                            .normed2 = rows(to, R, D),
+                            .mean1 = rows(to, R, 1),
+                            .rstd1 = rows(to, R, 1),
+                            .mean2 = rows(to, R, 1),
+                            .rstd2 = rows(to, R, 1),
+                            .qkv = rows(to, R, (c->H + 2 * c->G) * c->K),
+                            .pattern = rows(to, R, c->H * t->T),
+                            .z = rows(to, R, c->H * c->K),
+                            .slope = rows(to, R, (c->gated ? 2 : 1) * c->F),
+                            .hidden = rows(to, R, c->F)};
+}
+
+static void lay_back(room *to, R(bf_train) *t, const bf_config *c)
+{
+    const size_t R = t->rows, D = c->D;
+    t->dx[0] = rows(to, R, D);
+    t->dx[1] = rows(to, R, D);
+    t->dmid = rows(to, R, D);
+    t->dqkv = rows(to, R, (c->H + 2 * c->G) * c->K);
+    t->dz = rows(to, R, c->H * c->K);
+    t->dup = rows(to, R, (c->gated ? 2 : 1) * c->F);
+    t->dqkv_whole = t->config->cut == BF_CUT_STATES ? rows(to, R, (c->H + 2 * c->G) * c->K) : NULL;
+    t->dtrunk = extra_heads(t->config) ? rows(to, R, D) : NULL;
+    t->partial = rows(to, 4 * t->tiles, D);
+}
+
+static void lay_kept(room *to, R(bf_train) *t, const bf_config *c)
+{
+    t->kept_block = take(to, c->L, sizeof *t->kept_block);
+    t->kept_param = rows(to, t->layout->values, 1);
+    t->kept = rows(to, t->rows, c->L * (c->H + 2 * c->G) * c->K);
+}
+
+static void lay(room *to, R(bf_train) *t, const bf_config *c, size_t threads)
+{
+    const size_t R = t->rows, D = c->D, half = c->pos == BF_POS_ROTARY ? c->rotary_dim / 2 : 0;
+    real **const all[] = {&t->param, &t->grad, &t->moment[0], &t->moment[1]};
+    for (size_t k = 0; k < 4; k++)
+        *all[k] = rows(to, t->layout->values, 1);
+    t->block = take(to, c->L + extra_heads(t->config), sizeof *t->block);
+    R(bf_train_acts) spare, *acts = t->acts = take(to, c->L, sizeof *t->acts);
+    for (size_t l = 0; l < c->L; l++)
+        lay_acts(to, acts ? &acts[l] : &spare, c, t);
+    t->cosines = rows(to, t->T, half);
+    t->sines = rows(to, t->T, half);
+    t->last = rows(to, R, D);
+    t->normed = rows(to, R, D);
+    t->mean = rows(to, R, 1);
+    t->rstd = rows(to, R, 1);
+    t->logits = rows(to, t->chunk, c->V);
+    lay_back(to, t, c);
+    if (t->config->cut == BF_CUT_LOCAL)
+        lay_kept(to, t, c);
+    t->row_loss = take(to, R, sizeof(double));
+    t->squares = take(to, t->layout->values / BF_TRAIN_PIECE + t->layout->n, sizeof(double));
+    t->positions = take(to, t->T, sizeof(unsigned));
+    R(bf_train_desk) none, *desk = t->desk = take(to, threads, sizeof *t->desk);
+    for (size_t k = 0; k < threads; k++) {
+        R(bf_train_desk) *d = desk ? &desk[k] : &none;
+        d->wide = rows(to, BF_TRAIN_TILE, c->F);
+        d->rows = rows(to, BF_TRAIN_TILE, D);
+        d->attention = take(to, bf_attention_vjp_scratch(t->T, c->K), sizeof(real));
+    }
+}
+
+/* Sizes alone, as bf_train_new and bf_train_bytes need them. */
+static bool set_sizes(R(bf_train) *t, const bf_config *c, size_t B, size_t T)
+{
+    if (!B || !T || B > INT32_MAX / T || T > INT32_MAX / 64)
+        return false;
+    t->B = B;
+    t->T = T;
+    t->rows = B * T;
+    t->tiles = (t->rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
+    const size_t fit = CHUNK_VALUES / c->V / BF_TRAIN_TILE, tiles = fit ? fit : 1;
+    t->chunk = (tiles < t->tiles ? tiles : t->tiles) * BF_TRAIN_TILE;
+    return true;
+}
+
+size_t R(bf_train_bytes)(const bf_train_config *config, const bf_train_layout *layout,
+                         const bf_config *model, size_t B, size_t T)
+{
+    R(bf_train) t = {.config = config, .layout = layout};
+    room count = {0};
+    if (!set_sizes(&t, model, B, T))
+        return SIZE_MAX;
+    lay(&count, &t, model, 1);
+    return count.failed ? SIZE_MAX : count.bytes;
+}
+
+static bf_code make_room(R(bf_train) *t, const bf_config *c, bf_error *err)
+{
+    const size_t threads = bf_pool_threads(t->pool);
+    room count = {0};
+    lay(&count, t, c, threads);
+    bf_code rc = BF_OK;
+    if (count.failed)
+        rc = bf_fail(err, BF_ENOMEM, "%zu sequences of %zu positions overflow", t->B, t->T);
+    if (!rc)
+        rc = bf_arena_new(&t->arena, count.bytes, err);
+    room to = {.arena = t->arena};
+    if (!rc) {
+        lay(&to, t, c, threads);
+        if (to.failed)
+            rc = bf_fail(err, BF_ENOMEM, "cannot hold %zu bytes of weights and activations", count.bytes);
+    }
+    return rc;
+}
+
+bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const bf_train_layout *layout,
+                        bf_pool *pool, size_t B, size_t T, bf_error *err)
+{
+    whole *w = calloc(1, sizeof *w);
+    bf_config sizes = {0};
+    bf_weights none = {0};
+    if (!w)
+        return bf_fail(err, BF_ENOMEM, "cannot hold a training");
+    R(bf_train) *t = &w->train;
+    t->config = config;
+    t->layout = layout;
+    t->pool = pool;
+    bf_code rc = bf_train_bind(&sizes, &none, layout, NULL, BF_REAL_DTYPE, err);
+    if (!rc && !set_sizes(t, &sizes, B, T))
+        rc = bf_fail(err, BF_EARG, "batches of %zu sequences of %zu positions, wanted 1 to %d in all", B, T,
+                     INT32_MAX);
+    if (!rc)
+        rc = make_room(t, &sizes, err);
+    bf_train_unbind(&sizes, &none);
+    if (!rc)
+        rc = bf_train_bind(&w->config, &w->weights, layout, t->param, BF_REAL_DTYPE, err);
+    if (rc) {
+        R(bf_train_free)(t);
+        return rc;
+    }
+    t->c = &w->config;
+    bind(t, t->c, &w->weights);
+    for (size_t l = 0; l < t->c->L && t->kept_block; l++)
+        t->kept_block[l] = move_block(t->block[l], (size_t)(t->kept_param - t->param));
+    for (size_t j = 0; j < T; j++)
+        t->positions[j] = (unsigned)j;
+    if (t->c->pos == BF_POS_ROTARY)
+        R(bf_rotary_tables)(t->cosines, t->sines, t->c, T);
+    *out = t;
+    return BF_OK;
+}
+
+void R(bf_train_free)(R(bf_train) *t)
+{
+    whole *w = (whole *)t;
+    if (!t)
+        return;
+    bf_train_unbind(&w->config, &w->weights);
+    bf_arena_free(t->arena);
+    free(w);
+}
