@@ -24,6 +24,8 @@ static const cli_command commands[] = {
      "hold a record against what really happens when vectors are moved"},
     {"find", cmd_find, "MODEL FILE... [-o FIGURE]",
      "rank heads by what they carry to earlier tokens, and name them"},
+    {"verify", cmd_verify, "[C1 .. C13 | CLAIM.json ...] [MODEL] [--full]",
+     "decide claims about gradient flow, and show the evidence"},
     {"train", cmd_train, "CONFIG.json -o FOLDER [--resume]",
      "train a small model from scratch, for a question"},
     {"info", cmd_info, "MODEL|RECORD", "say what a model or a record is"},
