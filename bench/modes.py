@@ -1,163 +1,180 @@
 #!/usr/bin/env python3
 """Time backflow's own choices against each other, in one run on one machine.
 
-usage: modes.py [--repeats 5] [--n 128] [--only SECTION,...] [--cache build/bench] [--write]
+usage: modes.py [--only SECTION,...] [--repeats 5] [--n 128] [--write] [--out bench] ... (--help lists all)
 needs: numpy; no PyTorch
 
-Sections (each a table; every figure is a ratio of seconds_walk, or of seconds_forward + seconds_walk,
-as records state them, medians of interleaved repeats):
+Sections, each a part of RESULTS.md of its own. Seconds are the walk's (seconds_walk), as records state
+them; medians of interleaved repeats, those of N from --once-from on taken once.
   scores     what each score costs on top of grad_norm at resid_pre (GPT-2-small shape)
-  precision  f32, bf16 and f64; bf16's error against f64 on small trained and random models
+  precision  f32 and bf16; both's error against f64 on small trained and random models
   threads    one thread against two
-  fold       with and without, and the exponent of time against N (kjv-1m)
-  zoom       an overview of B blocks against all losses (GPT-2 width, 4 layers)
+  fold       with and without, and time against N (kjv-1m, its rotary positions extended)
+  growth     time against N (GPT-2 width, 4 layers)
+  long       N = 1,024 on 12 layers; 2,048 and 4,096 on 4: time, memory, attention's share
+  zoom       an overview of 64 blocks against all losses (GPT-2 width, 4 layers)
   big        seconds and resident size of a 1.1-billion-parameter Llama shape
-  prune      speed and true error against tolerance (kjv-1m, and stories260K where it is found)
+  prune      speed and true error against tolerance (kjv-1m; stories260K where it is found)
+fold, growth, long and prune also write times.json, which bench/plot.c draws.
 """
 import argparse
-import datetime
 import json
-import math
 import os
+import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import time
 
 import numpy as np
 
-TYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
+import common
+
+ALL_SITES = ("--sites", "resid_pre,resid_mid,resid_final,attn_out,mlp_out,q,k,v,z",
+             "--scores", "grad_norm,grad_x_act")
+KJV = "examples/models/kjv-1m"
+GPT2_4 = "GPT-2 width, 4 layers"
 
 
-def read_record(path):
-    """(metadata, {name: array})"""
-    with open(path, "rb") as f:
-        size, = struct.unpack("<Q", f.read(8))
-        header = json.loads(f.read(size))
-        data = f.read()
-    meta = header.pop("__metadata__", {})
-    arrays = {}
-    for name, t in header.items():
-        a, b = t["data_offsets"]
-        arrays[name] = np.frombuffer(data[a:b], TYPES[t["dtype"]]).reshape(t["shape"])
-    return meta, arrays
+def sgemm_peak(size=4096, repeats=5):
+    """Best GFLOP/s of a product of size x size matrices on all cores."""
+    a, b = np.random.default_rng(1).standard_normal((2, size, size), np.float32)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9
 
 
-def write_model(folder, config, tensors, bf16=False):
-    """A Hugging Face folder of random weights; tensors {name: shape}; norms are 1, biases 0."""
-    path = os.path.join(folder, "model.safetensors")
-    if os.path.exists(path):
-        return folder
-    os.makedirs(folder, exist_ok=True)
-    noise = np.random.default_rng(1).normal(0, 0.02, 1 << 22).astype(np.float32)
-    header, at, size = {}, 0, 2 if bf16 else 4
-    for name, shape in tensors.items():
-        n = size * math.prod(shape)
-        header[name] = {"dtype": "BF16" if bf16 else "F32", "shape": shape, "data_offsets": [at, at + n]}
-        at += n
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(path + ".tmp", "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
-        for k, (name, shape) in enumerate(tensors.items()):
-            n = math.prod(shape)
-            if len(shape) == 1:
-                values = np.full(n, 0.0 if name.endswith("bias") else 1.0, np.float32)
-            else:
-                values = np.resize(np.roll(noise, 977 * k), n)
-            f.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes() if bf16
-                    else values.tobytes())
-    os.rename(path + ".tmp", path)
-    with open(os.path.join(folder, "config.json"), "w") as f:
-        json.dump(config, f)
-    return folder
+def row_error(found, exact):
+    """Largest over layers and losses of sum_j |found - exact| / sum_j exact."""
+    return float((np.abs(found - exact).sum(-1) / np.maximum(exact.sum(-1), 1e-300)).max())
 
 
-def write_gpt2(folder, layers, positions=1024, width=768, vocabulary=50257):
-    tensors = {"wte.weight": (vocabulary, width), "wpe.weight": (positions, width),
-               "ln_f.weight": (width,), "ln_f.bias": (width,)}
-    for l in range(layers):
-        for name, shape in (("ln_1", None), ("ln_2", None), ("attn.c_attn", (width, 3 * width)),
-                            ("attn.c_proj", (width, width)), ("mlp.c_fc", (width, 4 * width)),
-                            ("mlp.c_proj", (4 * width, width))):
-            tensors[f"h.{l}.{name}.weight"] = shape or (width,)
-            tensors[f"h.{l}.{name}.bias"] = (shape[1] if shape else width,)
-    return write_model(folder, {"model_type": "gpt2", "n_layer": layers, "n_head": width // 64,
-                                "n_embd": width, "n_positions": positions, "vocab_size": vocabulary},
-                       {"transformer." + name: shape for name, shape in tensors.items()})
-
-
-def write_llama(folder, layers, width, heads, groups, hidden, vocabulary=32000, bf16=False):
-    kv = width // heads * groups
-    tensors = {"model.embed_tokens.weight": (vocabulary, width), "model.norm.weight": (width,),
-               "lm_head.weight": (vocabulary, width)}
-    for l in range(layers):
-        for name, shape in (("input_layernorm", (width,)), ("post_attention_layernorm", (width,)),
-                            ("self_attn.q_proj", (width, width)), ("self_attn.k_proj", (kv, width)),
-                            ("self_attn.v_proj", (kv, width)), ("self_attn.o_proj", (width, width)),
-                            ("mlp.gate_proj", (hidden, width)), ("mlp.up_proj", (hidden, width)),
-                            ("mlp.down_proj", (width, hidden))):
-            tensors[f"model.layers.{l}.{name}.weight"] = shape
-    return write_model(folder, {
-        "model_type": "llama", "num_hidden_layers": layers, "hidden_size": width,
-        "num_attention_heads": heads, "num_key_value_heads": groups, "intermediate_size": hidden,
-        "vocab_size": vocabulary, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "tie_word_embeddings": False}, tensors, bf16)
+def exponent(seconds):
+    """b of seconds = a N^b, by least squares of logarithms; seconds {N: s}."""
+    N = np.array([float(n) for n in seconds])
+    return float(np.polyfit(np.log(N), np.log(list(seconds.values())), 1)[0]) if len(N) > 1 else 0.0
 
 
 class Bench:
     def __init__(self, args):
         self.args = args
         self.record = os.path.join(args.cache, "modes.safetensors")
+        self.peak = None
 
-    def trace(self, model, n, *options):
-        """(metadata, arrays) of one run over n + 1 random tokens; options win over the defaults."""
-        vocabulary = json.load(open(os.path.join(model, "config.json")))["vocab_size"]
-        tokens = np.random.default_rng(n).integers(0, vocabulary, n + 1)
+    # --- models and texts
+
+    def gpt2(self, layers):
+        return common.write_gpt2(os.path.join(self.args.cache, f"gpt2-{layers}"), layers,
+                                 positions=4096 if layers < 12 else 1024)
+
+    def trained(self):
+        """[(name, folder, a text of its kind or None)]"""
+        kjv = os.path.join(self.args.cache, "kjv.txt")
+        if not os.path.exists(kjv) and shutil.which("bible"):
+            with open(kjv, "w") as f:
+                subprocess.run(["sh", "tools/kjv.sh"], stdout=f, check=True)
+        found = [("kjv-1m", KJV, kjv)]
+        if os.path.isdir("../shared/models/stories260K"):
+            found.append(("stories260K", "../shared/models/stories260K",
+                          "../shared/text/tinystories_sample.txt"))
+        return [(name, folder, text if os.path.exists(text) else None) for name, folder, text in found]
+
+    def tokens(self, model, n, text=None):
+        """n + 1 tokens: the text's first, else random ones."""
+        if not text:
+            vocabulary = json.load(open(os.path.join(model, "config.json")))["vocab_size"]
+            return np.random.default_rng(n).integers(0, vocabulary, n + 1).tolist()
+        with open(text) as f:
+            start = f.read(20 * n + 1000)
+        part = os.path.join(self.args.cache, "modes.txt")
+        with open(part, "w") as f:
+            f.write(start)
+        out = subprocess.run([self.args.backflow, "tokenize", model, "--file", part, "--json"],
+                             check=True, capture_output=True, text=True).stdout
+        os.remove(part)
+        return json.loads(out)["ids"][:n + 1]
+
+    # --- runs
+
+    def command(self, model, n, options, text=None):
         base = ["--threads", str(self.args.threads), "--sites", "resid_pre", "--scores", "grad_norm"]
-        command = [self.args.backflow, "trace", model, "--tokens", ",".join(map(str, tokens)),
-                   "--no-attn", "-o", self.record]
+        command = [self.args.backflow, "trace", model, "--no-attn", "--tokens",
+                   ",".join(map(str, self.tokens(model, n, text)))]
         for k in range(0, len(base), 2):
             if base[k] not in options:
                 command += base[k:k + 2]
-        process = subprocess.Popen(command + list(options), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        return command + list(options)
+
+    def trace(self, model, n, *options, text=None):
+        """(metadata, arrays) of one run; also sets resident, cpu and wall. Options win over defaults."""
+        command = self.command(model, n, options, text) + ["-o", self.record]
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        complaint = process.stderr.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)
+        self.wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise SystemExit(f"exit {process.returncode}: {' '.join(command[:3] + list(options))}")
-        self.resident = usage.ru_maxrss * 1024
-        return read_record(self.record)
+            raise SystemExit(f"{model}, N = {n}, {' '.join(options)}: exit {process.returncode}: "
+                             f"{complaint.strip()}")
+        self.resident, self.cpu = usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+        return common.read_record(self.record)
 
-    def seconds(self, model, n, *options):
-        return float(self.trace(model, n, *options)[0]["seconds_walk"])
+    def seconds(self, model, n, *options, text=None):
+        return float(self.trace(model, n, *options, text=text)[0]["seconds_walk"])
 
-    def race(self, jobs):
-        """jobs {name: function giving seconds}: {name: (median, least, most)}, interleaved."""
+    def of_peak(self, seconds, model, n, *options):
+        """'87 %': FLOPs that the plan counts, a second, over SGEMM of this run."""
+        self.peak = self.peak or sgemm_peak()
+        plan = subprocess.run(self.command(model, n, options) + ["--dry-run", "--json"], check=True,
+                              capture_output=True, text=True).stdout
+        return f"{100 * json.loads(plan)['flops'] / seconds / 1e9 / self.peak:.0f} %"
+
+    def race(self, jobs, once=()):
+        """jobs {name: function giving seconds}: {name: (median, least, most)}, interleaved; those in
+        once are taken once."""
         took = {name: [] for name in jobs}
         for r in range(self.args.repeats):
             for name, run in jobs.items():
+                if r and name in once:
+                    continue
                 took[name].append(run())
                 print(f"  {name}: {took[name][-1]:.3f} s", file=sys.stderr, flush=True)
         return {name: (statistics.median(t), min(t), max(t)) for name, t in took.items()}
 
-    def compare(self, title, base, jobs):
-        """A table of ratios to the job named base."""
-        found = self.race(jobs)
+    def table(self, title, base, found):
+        """Ratios to the job named base."""
         lines = [f"| {title} | seconds, median (least to most) | time over {base} |", "|---|---|---|"]
         for name, (median, least, most) in found.items():
             lines.append(f"| {name} | {median:.3f} ({least:.3f} to {most:.3f}) | "
                          f"{median / found[base][0]:.2f} |")
         return lines + [""]
 
+    def compare(self, title, base, jobs, once=()):
+        return self.table(title, base, self.race(jobs, once))
+
+    def put_seconds(self, series, seconds):
+        seconds = dict(sorted(seconds.items()))
+        self.put_times("time", series, {"seconds": seconds, "exponent": exponent(seconds)})
+
+    def put_times(self, kind, name, values):
+        if self.args.write:
+            common.put_times(self.args.out, kind, name, values)
+
+    def known_seconds(self, series):
+        times = common.read_times(self.args.out).get("time", {}).get(series, {})
+        return {int(n): seconds for n, seconds in times.get("seconds", {}).items()}
+
+    # --- sections
+
     def scores(self):
-        model, n = write_gpt2(os.path.join(self.args.cache, "gpt2-12"), 12), self.args.n
+        model, n = self.gpt2(12), self.args.n
         one = str(n - 1)
         jobs = {name: lambda o=options: self.seconds(model, n, *o) for name, options in {
-            "grad_norm": (), "all sites, both scores": (
-                "--sites", "resid_pre,resid_mid,resid_final,attn_out,mlp_out,q,k,v,z",
-                "--scores", "grad_norm,grad_x_act"),
+            "grad_norm": (), "all sites, both scores": ALL_SITES,
             "share": ("--scores", "grad_norm,share"), "own": ("--scores", "grad_norm,own"),
             "param": ("--scores", "grad_norm,param"), "weight": ("--scores", "grad_norm,weight"),
         }.items()}
@@ -167,69 +184,121 @@ class Bench:
         return lines + self.compare(f"GPT-2 shape, loss {one} alone", "grad_norm", jobs)
 
     def precision(self):
-        model, n = write_gpt2(os.path.join(self.args.cache, "gpt2-12"), 12), self.args.n
-        lines = self.compare(f"GPT-2 shape, N = {n}: precision", "f32", {
-            p: lambda p=p: self.seconds(model, n, "--precision", p) for p in ("f32", "bf16")})
-        lines += ["| error against f64, largest over rows of sum abs(a - b) / sum b, resid_pre grad_norm "
-                  "| f32 | bf16 |", "|---|---|---|"]
-        for name, folder, m in self.small_models() + [("GPT-2 shape", model, 32)]:
-            exact = self.trace(folder, m, "--precision", "f64")[1]["flow.resid_pre.grad_norm"]
-            errors = [row_error(self.trace(folder, m, "--precision", p)[1]["flow.resid_pre.grad_norm"],
-                                exact) for p in ("f32", "bf16")]
-            lines.append(f"| {name}, N = {m} | {errors[0]:.1e} | {errors[1]:.1e} |")
-        return lines + [""]
+        model, n = self.gpt2(12), self.args.n
+        noted = {}
 
-    def small_models(self):
-        found = [("kjv-1m", "examples/models/kjv-1m", 200)]
-        if os.path.isdir("../shared/models/stories260K"):
-            found.append(("stories260K", "../shared/models/stories260K", 300))
-        return found
+        def run(p):
+            noted[p] = self.trace(model, n, "--precision", p, *ALL_SITES)[0]
+            return float(noted[p]["seconds_walk"])
+
+        found = self.race({p: lambda p=p: run(p) for p in ("f32", "bf16")})
+        lines = self.table(f"GPT-2 shape, N = {n}, all sites, both scores", "f32", found)
+        lines += [f"Of f32's SGEMM peak: f32 {self.of_peak(found['f32'][0], model, n, *ALL_SITES)}, bf16 "
+                  f"{self.of_peak(found['bf16'][0], model, n, *ALL_SITES)}. bf16's error took "
+                  f"{100 * float(noted['bf16'].get('seconds_bf16_error', 0)) / found['bf16'][0]:.1f} % of its "
+                  f"walk on top and is in the record as: {noted['bf16']['bf16_error']}.", "",
+                  "| error against f64, largest over rows of sum abs(a - b) / sum b, resid_pre grad_norm "
+                  "| f32 | bf16 |", "|---|---|---|"]
+        small = [(name, folder, min(300, 8 * n), text) for name, folder, text in self.trained()]
+        for name, folder, m, text in small + [("GPT-2 shape", model, 32, None)]:
+            norms = {p: self.trace(folder, m, "--precision", p, text=text)[1]["flow.resid_pre.grad_norm"].copy()
+                     for p in ("f64", "f32", "bf16")}
+            lines.append(f"| {name}, N = {m}{', random tokens' * (not text)} | "
+                         f"{row_error(norms['f32'], norms['f64']):.1e} | "
+                         f"{row_error(norms['bf16'], norms['f64']):.1e} |")
+        return lines
 
     def threads(self):
-        model, n = write_gpt2(os.path.join(self.args.cache, "gpt2-12"), 12), self.args.n
+        model, n = self.gpt2(12), self.args.n
         return self.compare(f"GPT-2 shape, N = {n}: threads", "1 thread", {
             f"{t} thread{'s' * (t > 1)}": lambda t=t: self.seconds(model, n, "--threads", str(t))
             for t in (1, 2)})
 
     def fold(self):
-        model, sizes = "examples/models/kjv-1m", (64, 128, 256, 512)
-        found = self.race({(n, way): lambda n=n, way=way: self.seconds(model, n, *way)
-                           for n in sizes for way in ((), ("--no-fold",))})
-        lines = ["| kjv-1m | with fold, seconds | without | ratio |", "|---|---|---|---|"]
+        model = common.stretch(os.path.join(self.args.cache, "kjv-1m-long"), KJV, 8192)
+        sizes, ways = self.args.sizes, {"with fold": (), "without fold": ("--no-fold",)}
+        found = self.race({(n, name): lambda n=n, way=way: self.seconds(model, n, *way)
+                           for n in sizes for name, way in ways.items()},
+                          [(n, name) for n in sizes if n >= self.args.once_from for name in ways])
+        lines = ["| kjv-1m, random tokens | with fold, seconds | without | without over with | largest row "
+                 "difference |", "|---|---|---|---|---|"]
         for n in sizes:
-            a, b = found[n, ()][0], found[n, ("--no-fold",)][0]
-            lines.append(f"| N = {n} | {a:.3f} | {b:.3f} | {b / a:.2f} |")
-        slope = [np.polyfit(np.log(sizes), np.log([found[n, way][0] for n in sizes]), 1)[0]
-                 for way in ((), ("--no-fold",))]
-        return lines + ["", f"Time goes as N^{slope[0]:.2f} with the fold, N^{slope[1]:.2f} without.", ""]
+            a, b = (found[n, name] for name in ways)
+            norms = [self.trace(model, n, *way)[1]["flow.resid_pre.grad_norm"].copy()
+                     for way in ways.values()] if n < self.args.once_from else None
+            lines.append(f"| N = {n} | {a[0]:.3f} ({a[1]:.3f} to {a[2]:.3f}) | {b[0]:.3f} ({b[1]:.3f} to "
+                         f"{b[2]:.3f}) | {b[0] / a[0]:.2f} | "
+                         f"{f'{row_error(*norms):.0e}' if norms else 'not taken'} |")
+        for name in ways:
+            times = {n: found[n, name][0] for n in sizes}
+            self.put_seconds(f"kjv-1m, {name}", times)
+            lines.append(f"\nTime {name} goes as N^{exponent(times):.2f}.")
+        return lines
+
+    def growth(self):
+        """The shape's longer texts are those of section long, if that has been run."""
+        model, sizes = self.gpt2(4), [n for n in self.args.sizes if n < self.args.once_from]
+        found = self.race({n: lambda n=n: self.seconds(model, n) for n in sizes})
+        times = self.known_seconds(GPT2_4)
+        times.update({n: found[n][0] for n in sizes})
+        self.put_seconds(GPT2_4, times)
+        lines = [f"| {GPT2_4} | seconds, median (least to most) | of SGEMM peak |", "|---|---|---|"]
+        for n in sizes:
+            lines.append(f"| N = {n} | {found[n][0]:.3f} ({found[n][1]:.3f} to {found[n][2]:.3f}) | "
+                         f"{self.of_peak(found[n][0], model, n)} |")
+        return lines + ["", f"Time goes as N^{exponent(times):.2f} over N = {min(times)} to {max(times)} (from "
+                        f"{self.args.once_from} on: section long)."]
+
+    def long(self):
+        lines = ["Once each, grad_norm at resid_pre, --memory 4G. Resident is the peak of the whole process; "
+                 "pages of the mapped weights and of the record's file count in it, so both are taken off "
+                 "(of the weights: as large as they are).", "",
+                 "| layers, N | wall, s | CPU, s | forward, s | walk, s | attention's part of the walk | of "
+                 "SGEMM peak | resident, GB | above weights and record, GB |", "|" + "---|" * 9]
+        for layers, n in (map(int, pair.split(":")) for pair in self.args.long.split(",")):
+            model = self.gpt2(layers)
+            meta, _ = self.trace(model, n, "--memory", "4G")
+            held = self.resident - sum(map(os.path.getsize, (
+                os.path.join(model, "model.safetensors"), self.record)))
+            walk = float(meta["seconds_walk"])
+            if layers == 4 and n >= self.args.once_from:
+                self.put_seconds(GPT2_4, {**self.known_seconds(GPT2_4), n: walk})
+            lines.append(f"| {layers}, {n} | {self.wall:.1f} | {self.cpu:.1f} | "
+                         f"{float(meta['seconds_forward']):.2f} | {walk:.1f} | "
+                         f"{100 * float(meta['seconds_attention']) / walk:.0f} % | "
+                         f"{self.of_peak(walk, model, n, '--memory', '4G')} | {self.resident / 1e9:.2f} | "
+                         f"{held / 1e9:.2f} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+        return lines
 
     def zoom(self):
-        n, blocks, probes = self.args.zoom_n, 64, 8
-        model = write_gpt2(os.path.join(self.args.cache, "gpt2-4"), 4, positions=4096)
-        lines = self.compare(f"4 layers of GPT-2's width, N = {n}: overview of {blocks} blocks", "all losses", {
+        n, blocks, probes = self.args.zoom_n, min(64, self.args.zoom_n // 4), 8
+        model = self.gpt2(4)
+        return self.compare(f"{GPT2_4}, N = {n}: overview of {blocks} blocks", "all losses", {
             "all losses": lambda: self.seconds(model, n),
             "grad_x_act": lambda: self.seconds(model, n, "--blocks", str(blocks), "--scores", "grad_x_act"),
             f"grad_norm, {probes} probes": lambda: self.seconds(
-                model, n, "--blocks", str(blocks), "--probes", str(probes))})
-        return lines
+                model, n, "--blocks", str(blocks), "--probes", str(probes))},
+            ["all losses"] if n >= self.args.once_from else [])
 
     def big(self):
-        """Resident size beside the weights; % of what the products of one thread's count can reach."""
-        folder = os.path.join(self.args.cache, "llama-1b")
-        model = write_llama(folder, 22, 2048, 32, 4, 5632, bf16=True)
-        weights = os.path.getsize(os.path.join(folder, "model.safetensors"))
-        lines = [f"| 1.1 B parameters in bf16, {weights / 1e9:.2f} GB | forward, s | walk, s | "
-                 "resident, GB | above the weights, GB |", "|---|---|---|---|---|"]
+        layers = self.args.big_layers
+        model = common.write_llama(os.path.join(self.args.cache, f"llama-1b-{layers}"), layers, 2048, 32, 4,
+                                   5632, bf16=True)
+        weights = os.path.getsize(os.path.join(model, "model.safetensors"))
+        lines = [f"| Llama shape, {layers} layers, {weights / 1e9:.2f} GB of bf16 | forward, s | walk, s | of "
+                 "f32's SGEMM peak | resident, GB | above the weights, GB |", "|---|---|---|---|---|---|"]
         for what, n, way in (("one loss, N = 256", 256, ("--losses", "255")),
                              ("one loss, N = 256, bf16", 256, ("--losses", "255", "--precision", "bf16")),
                              ("all losses, N = 64", 64, ()),
                              ("all losses, N = 64, bf16", 64, ("--precision", "bf16"))):
             meta, _ = self.trace(model, n, *way)
-            lines.append(f"| {what} | {float(meta['seconds_forward']):.1f} | "
-                         f"{float(meta['seconds_walk']):.1f} | {self.resident / 1e9:.2f} | "
+            walk = float(meta["seconds_walk"])
+            lines.append(f"| {what} | {float(meta['seconds_forward']):.1f} | {walk:.1f} | "
+                         f"{self.of_peak(walk, model, n, *way)} | {self.resident / 1e9:.2f} | "
                          f"{(self.resident - weights) / 1e9:.2f} |")
-        took = self.race({"info": lambda: self.clock("info", model)})["info"]
-        return lines + ["", f"`backflow info`: {1e3 * took[0]:.1f} ms.", ""]
+        info = self.race({"info": lambda: self.clock("info", model)})["info"]
+        return lines + ["", f"`backflow info`: {1e3 * info[0]:.1f} ms."]
 
     def clock(self, *command):
         start = time.perf_counter()
@@ -237,52 +306,79 @@ class Bench:
         return time.perf_counter() - start
 
     def prune(self):
-        lines = ["| pruning | tolerance | time over exact | largest row error, resid_pre | reported |",
-                 "|---|---|---|---|---|"]
-        for name, folder, n in self.small_models():
-            n = min(512, json.load(open(os.path.join(folder, "config.json")))["max_position_embeddings"])
-            exact = self.trace(folder, n)[1]["flow.resid_pre.grad_norm"]
-            for e in ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2", "3e-2"):
-                way = ("--tolerance", e, "--no-fold")
-                meta, arrays = self.trace(folder, n, *way)
-                found = self.race({"exact": lambda: self.seconds(folder, n, "--no-fold"),
-                                   e: lambda: self.seconds(folder, n, *way)})
-                lines.append(f"| {name}, N = {n} | {e} | {found[e][0] / found['exact'][0]:.2f} | "
-                             f"{row_error(arrays['flow.resid_pre.grad_norm'], exact):.1e} | "
-                             f"{meta.get('pruned', '')} |")
-        return lines + [""]
+        lines = ["| pruning | tolerance | time over exact, median (least to most) | largest row error, "
+                 "resid_pre | reported |", "|---|---|---|---|---|"]
+        notes = []
+        for name, folder, text in self.trained():
+            n = min(512, 16 * self.args.n)
+            exact = self.trace(folder, n, text=text)[1]["flow.resid_pre.grad_norm"].copy()
+            ways = {e: ("--tolerance", e, "--no-fold") for e in self.args.tolerances.split(",")}
+            seen = {e: self.trace(folder, n, *way, text=text) for e, way in ways.items()}
+            seen = {e: (meta["pruned"], row_error(arrays["flow.resid_pre.grad_norm"], exact))
+                    for e, (meta, arrays) in seen.items()}
+            jobs = {"exact": lambda: self.seconds(folder, n, text=text)}
+            jobs.update({e: lambda way=way: self.seconds(folder, n, *way, text=text)
+                         for e, way in ways.items()})
+            found, curve = self.race(jobs), []
+            for e, (told, error) in seen.items():
+                ratio = [t / found["exact"][0] for t in found[e]]
+                curve.append({"tolerance": float(e), "speed": 1 / ratio[0], "error": error})
+                lines.append(f"| {name}, N = {n}{', random tokens' * (not text)} | {e} | {ratio[0]:.2f} "
+                             f"({ratio[1]:.2f} to {ratio[2]:.2f}) | {error:.1e} | {told} |")
+            self.put_times("prune", name, curve)
+            good = max((c for c in curve if c["error"] <= 0.01), key=lambda c: c["speed"], default=None)
+            notes.append(f"{name}: at most 1 % of error in every row " + (
+                f"at tolerance {good['tolerance']:g}, {good['speed']:.2f} times the exact walk's speed."
+                if good else "at none of these tolerances."))
+        return lines + [""] + notes
 
 
-def row_error(found, exact):
-    """Largest over layers and losses of sum_j |found - exact| / sum_j exact."""
-    return float((np.abs(found - exact).sum(-1) / np.maximum(exact.sum(-1), 1e-300)).max())
+SECTIONS = ["scores", "precision", "threads", "fold", "growth", "long", "zoom", "big", "prune"]
+
+
+def parse_arguments():
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas (default: all)")
+    ap.add_argument("--repeats", type=int, default=5, help="interleaved (default: 5)")
+    ap.add_argument("--n", type=int, default=128, help="positions of scores, precision, threads")
+    ap.add_argument("--sizes", default="128,256,512,1024,2048", help="positions of fold and growth")
+    ap.add_argument("--once-from", type=int, default=2048, help="so many positions are walked once only")
+    ap.add_argument("--long", default="12:1024,4:2048,4:4096", help="LAYERS:N of section long")
+    ap.add_argument("--zoom-n", type=int, default=2048)
+    ap.add_argument("--big-layers", type=int, default=22)
+    ap.add_argument("--tolerances", default="1e-4,3e-4,1e-3,2e-3,3e-3,5e-3,1e-2,3e-2")
+    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--cache", default="build/bench", help="where models of random weights are kept")
+    ap.add_argument("--backflow", default="build/backflow")
+    ap.add_argument("--write", action="store_true", help="into RESULTS.md, in place of these sections, and "
+                    "times.json")
+    ap.add_argument("--out", default="bench", help="the folder of these two")
+    args = ap.parse_args()
+    args.sizes = [int(n) for n in args.sizes.split(",")]
+    unknown = set(args.only.split(",")) - set(SECTIONS)
+    if unknown:
+        ap.error(f"no section {', '.join(sorted(unknown))}, wanted some of {', '.join(SECTIONS)}")
+    return args
 
 
 def main():
-    sections = ["scores", "precision", "threads", "fold", "zoom", "big", "prune"]
-    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument("--repeats", type=int, default=5)
-    ap.add_argument("--n", type=int, default=128)
-    ap.add_argument("--zoom-n", type=int, default=2048)
-    ap.add_argument("--only", default=",".join(sections))
-    ap.add_argument("--threads", type=int, default=2)
-    ap.add_argument("--cache", default="build/bench")
-    ap.add_argument("--backflow", default="build/backflow")
-    ap.add_argument("--write", action="store_true", help="append to bench/RESULTS.md")
-    args = ap.parse_args()
+    args = parse_arguments()
+    args.cache, args.backflow, args.out = map(os.path.abspath, (args.cache, args.backflow, args.out))
+    os.chdir(common.ROOT)
     os.makedirs(args.cache, exist_ok=True)
     bench = Bench(args)
-    lines = [f"## Backflow's own choices, {datetime.date.today()}", "",
-             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start; {args.repeats} "
-             f"interleaved repeats; `python3 bench/modes.py {' '.join(sys.argv[1:])}`", ""]
     for section in args.only.split(","):
-        lines += getattr(bench, section)()
-        print("\n".join(lines[-12:]), file=sys.stderr, flush=True)
-    os.remove(bench.record)
-    print("\n".join(lines))
-    if args.write:
-        with open("bench/RESULTS.md", "a") as f:
-            f.write("\n" + "\n".join(lines))
+        machine = common.describe_machine(np)
+        lines = [machine, "", *getattr(bench, section)()]
+        if bench.peak:
+            lines += ["", f"SGEMM 4096 x 4096 x 4096 by numpy on all cores: {bench.peak:.0f} GFLOP/s."]
+        bench.peak = None
+        title = f"Backflow's own choices: {section}"
+        print(f"## {title}\n\n" + "\n".join(lines) + "\n", flush=True)
+        if args.write:
+            common.put_section(args.out, title, lines)
+    if os.path.exists(bench.record):
+        os.remove(bench.record)
 
 
 if __name__ == "__main__":
