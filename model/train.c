@@ -28,11 +28,13 @@ double bf_train_rate(const bf_train_config *c, uint64_t step)
     const double pi = 3.14159265358979323846;
     if (step < c->warmup)
         return c->rate * (double)(step + 1) / (double)c->warmup;
+    const double left = step < c->steps ? (double)(c->steps - step) : 0;
+    const double fall = left < (double)c->fall ? left / (double)c->fall : 1;
     if (c->constant_rate)
-        return c->rate;
+        return c->rate * fall;
     const double whole = (double)(c->steps - c->warmup);
     const double done = whole > 0 ? (double)(step - c->warmup) / whole : 1;
-    return c->least_rate + (c->rate - c->least_rate) * 0.5 * (1 + cos(pi * done));
+    return (c->least_rate + (c->rate - c->least_rate) * 0.5 * (1 + cos(pi * done))) * fall;
 }
 
 static bf_code check_numbers(const bf_train_config *c, bf_error *err)

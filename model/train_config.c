@@ -106,6 +106,7 @@ const bf_train_field bf_train_fields[] = {
     NUMBER("optimizer", "rate", optimizer.rate, 1e-12, 10, 1e-3),
     NUMBER("optimizer", "least_rate", optimizer.least_rate, 0, 10, 0),
     BOOL("optimizer", "constant", optimizer.constant, 0),
+    SIZE("optimizer", "fall", optimizer.fall, 0, LONG, 0),
     SIZE("optimizer", "warmup", optimizer.warmup, 0, LONG, 0),
     NUMBER("optimizer", "beta1", optimizer.beta1, 1e-6, 0.999999, 0.9),
     NUMBER("optimizer", "beta2", optimizer.beta2, 1e-6, 0.999999, 0.95),

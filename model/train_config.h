@@ -85,7 +85,7 @@ typedef struct {
     } mask;
     struct {
         double rate, least_rate, beta1, beta2, epsilon, decay, clip;
-        size_t warmup, accumulate;
+        size_t warmup, fall, accumulate;
         bool constant;
     } optimizer;
 } bf_train_file;

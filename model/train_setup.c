@@ -349,6 +349,7 @@ static bf_code fill_config(bf_training *t, bf_error *err)
         .steps = f->steps,
         .accumulate = f->optimizer.accumulate,
         .warmup = f->optimizer.warmup,
+        .fall = f->optimizer.fall,
         .rate = f->optimizer.rate,
         .least_rate = f->optimizer.least_rate,
         .constant_rate = f->optimizer.constant,

@@ -288,7 +288,7 @@ static void config__fields_arrive(void **state)
         " \"data\": {\"task\": {\"kind\": \"sine\", \"p\": 1}}, \"objective\": {\"cut\": "
         "\"myopic\"},"
         " \"optimizer\": {\"rate\": 0.5, \"least_rate\": 0.1, \"warmup\": 3, \"accumulate\": 2, "
-        "\"decay\": 0.25,"
+        "\"decay\": 0.25, \"fall\": 7,"
         " \"clip\": 0, \"constant\": true, \"beta1\": 0.5, \"beta2\": 0.6, \"epsilon\": 1e-3},"
         " \"mask\": {\"window\": 5, \"sink\": 2}, \"precision\": \"f64\", \"store\": \"bf16\", "
         "\"measure\": 3,"
@@ -296,7 +296,7 @@ static void config__fields_arrive(void **state)
     const bf_train_config *c = bf_training_config(t);
     assert_true(c->f64 && c->constant_rate && c->store == BF_BF16 && c->cut == BF_CUT_MYOPIC);
     assert_int_equal(c->objective, BF_OBJECTIVE_REAL);
-    assert_true(c->warmup == 3 && c->accumulate == 2 && c->seed == 9 && c->threads == 2);
+    assert_true(c->warmup == 3 && c->fall == 7 && c->accumulate == 2 && c->seed == 9 && c->threads == 2);
     assert_true(c->measure == 3 && c->held_out == 2 && c->checkpoint == 4);
     assert_true(c->rate == 0.5 && c->least_rate == 0.1 && c->decay == 0.25 && c->clip == 0);
     assert_true(c->beta1 == 0.5 && c->beta2 == 0.6 && c->epsilon == 1e-3 && c->deviation == 0.5);

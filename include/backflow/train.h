@@ -70,6 +70,7 @@ typedef struct {
     double rate;           /* largest learning rate: 1e-3 */
     double least_rate;     /* the cosine ends there: 0 */
     bool constant_rate;    /* no cosine */
+    size_t fall;           /* over so many last steps the rate falls evenly to 0; 0: none */
     double beta1, beta2, epsilon; /* AdamW (arXiv:1711.05101): 0.9, 0.95, 1e-8 */
     double decay;          /* of matrices, not of biases and norms: 0 */
     double clip;           /* largest norm of the whole gradient; 0: not clipped */
