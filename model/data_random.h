@@ -2,8 +2,6 @@
 #ifndef BF_MODEL_DATA_RANDOM_H
 #define BF_MODEL_DATA_RANDOM_H
 
-#include <stddef.h>
-
 #include "base/random.h"
 
 typedef uint64_t bf_random; /* a generator's state (base/random.h) */
@@ -18,21 +16,10 @@ static inline bf_random bf_random_of(uint64_t seed, uint64_t split, uint64_t ste
     return h;
 }
 
-/* 0 to n-1, each as likely as any other; n > 0. */
+/* bf_random_below, by the name that the data's code has for it. */
 static inline uint64_t bf_draw_below(bf_random *state, uint64_t n)
 {
-    const uint64_t reject = (0 - n) % n; /* 2^64 mod n */
-    uint64_t v;
-    do
-        v = bf_random_next(state);
-    while (v < reject);
-    return v % n;
-}
-
-/* [0, 1), 53 bits. */
-static inline double bf_random_unit(bf_random *state)
-{
-    return (double)(bf_random_next(state) >> 11) * 0x1p-53;
+    return bf_random_below(state, n);
 }
 
 #endif

@@ -75,8 +75,9 @@ static bf_code read_fields(dec_step *out, const bf_json *json, bf_error *err)
     }
 }
 
-static bf_code read_step(dec_step *out, const bf_step *step, bf_error *err)
+static bf_code read_step(void *to, const bf_step *step, bf_error *err)
 {
+    dec_step *out = to;
     static const struct {
         const char *name;
         step_kind kind;
@@ -95,26 +96,13 @@ static bf_code read_step(dec_step *out, const bf_step *step, bf_error *err)
 
 bf_code bf_decoder_new(bf_decoder **out, const bf_json *value, bf_error *err)
 {
-    bf_step *list = NULL;
-    size_t n = 0;
-    bf_code rc = bf_field_steps(&list, &n, value, "decoders", err);
-    if (rc)
-        return bf_error_prefix(err, rc, "decoder");
     bf_decoder *decoder = calloc(1, sizeof *decoder);
-    if (decoder)
-        decoder->step = calloc(n + 1, sizeof *decoder->step);
-    if (!decoder || !decoder->step) {
-        free(decoder);
-        free(list);
-        return bf_fail(err, BF_ENOMEM, "cannot hold %zu steps", n);
-    }
-    decoder->n = n;
-    for (size_t k = 0; k < n && !rc; k++) {
-        rc = read_step(&decoder->step[k], &list[k], err);
-        if (rc)
-            bf_step_fail(err, rc, "decoder", k, &list[k]);
-    }
-    free(list);
+    if (!decoder)
+        return bf_fail(err, BF_ENOMEM, "cannot hold a decoder");
+    void *steps;
+    const bf_code rc = bf_steps_new(&steps, &decoder->n, sizeof *decoder->step, read_step, value,
+                                    "decoder", "decoders", err);
+    decoder->step = steps;
     if (rc) {
         bf_decoder_free(decoder);
         return rc;

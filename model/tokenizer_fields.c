@@ -180,3 +180,26 @@ bf_code bf_step_fail(bf_error *err, bf_code code, const char *field, size_t k, c
              bf_token_show(type, sizeof type, step->type, strlen(step->type)));
     return bf_error_prefix(err, code, where);
 }
+
+bf_code bf_steps_new(void **steps, size_t *n, size_t size, bf_step_read *read,
+                     const bf_json *value, const char *field, const char *list_key, bf_error *err)
+{
+    bf_step *list = NULL;
+    *steps = NULL;
+    bf_code rc = bf_field_steps(&list, n, value, list_key, err);
+    if (rc)
+        return bf_error_prefix(err, rc, field);
+    char *room = calloc(*n + 1, size);
+    if (!room) {
+        rc = bf_fail(err, BF_ENOMEM, "cannot hold %zu steps", *n);
+        *n = 0;
+    }
+    for (size_t k = 0; k < *n && !rc; k++) {
+        rc = read(room + k * size, &list[k], err);
+        if (rc)
+            bf_step_fail(err, rc, field, k, &list[k]);
+    }
+    free(list);
+    *steps = room;
+    return rc;
+}

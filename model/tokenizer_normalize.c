@@ -48,8 +48,9 @@ static bf_code read_content(norm_step *out, const bf_json *json, const char *key
     return out->content ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold a string");
 }
 
-static bf_code read_step(norm_step *out, const bf_step *step, bf_error *err)
+static bf_code read_step(void *to, const bf_step *step, bf_error *err)
 {
+    norm_step *out = to;
     static const struct {
         const char *name;
         norm_step step;
@@ -92,26 +93,13 @@ static bf_code read_step(norm_step *out, const bf_step *step, bf_error *err)
 
 bf_code bf_normalizer_new(bf_normalizer **out, const bf_json *value, bf_error *err)
 {
-    bf_step *list = NULL;
-    size_t n = 0;
-    bf_code rc = bf_field_steps(&list, &n, value, "normalizers", err);
-    if (rc)
-        return bf_error_prefix(err, rc, "normalizer");
     bf_normalizer *normalizer = calloc(1, sizeof *normalizer);
-    if (normalizer)
-        normalizer->step = calloc(n + 1, sizeof *normalizer->step);
-    if (!normalizer || !normalizer->step) {
-        free(normalizer);
-        free(list);
-        return bf_fail(err, BF_ENOMEM, "cannot hold %zu steps", n);
-    }
-    normalizer->n = n;
-    for (size_t k = 0; k < n && !rc; k++) {
-        rc = read_step(&normalizer->step[k], &list[k], err);
-        if (rc)
-            bf_step_fail(err, rc, "normalizer", k, &list[k]);
-    }
-    free(list);
+    if (!normalizer)
+        return bf_fail(err, BF_ENOMEM, "cannot hold a normalizer");
+    void *steps;
+    const bf_code rc = bf_steps_new(&steps, &normalizer->n, sizeof *normalizer->step, read_step,
+                                    value, "normalizer", "normalizers", err);
+    normalizer->step = steps;
     if (rc) {
         bf_normalizer_free(normalizer);
         return rc;

@@ -149,6 +149,11 @@ typedef struct {
 } bf_step;
 bf_code bf_field_steps(bf_step **out, size_t *n, const bf_json *value, const char *list_key,
                        bf_error *err);
+/* A part that is an array of its steps, each of `size` bytes and read into zeros. steps: free();
+ * after a failure NULL, or all n, the rest of them zeros. Messages name the field. */
+typedef bf_code bf_step_read(void *to, const bf_step *step, bf_error *err);
+bf_code bf_steps_new(void **steps, size_t *n, size_t size, bf_step_read *read,
+                     const bf_json *value, const char *field, const char *list_key, bf_error *err);
 /* "field[k] (type): " before the message; returns err's code. */
 bf_code bf_step_fail(bf_error *err, bf_code code, const char *field, size_t k, const bf_step *step);
 

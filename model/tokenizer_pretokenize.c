@@ -104,8 +104,9 @@ static bf_code read_metaspace(pre_step *out, const bf_json *json, bf_error *err)
                    bf_token_show(show, sizeof show, scheme, strlen(scheme)));
 }
 
-static bf_code read_step(pre_step *out, const bf_step *step, bf_error *err)
+static bf_code read_step(void *to, const bf_step *step, bf_error *err)
 {
+    pre_step *out = to;
     static const struct {
         const char *name;
         step_kind kind;
@@ -145,26 +146,13 @@ static bf_code read_step(pre_step *out, const bf_step *step, bf_error *err)
 
 bf_code bf_pretokenizer_new(bf_pretokenizer **out, const bf_json *value, bf_error *err)
 {
-    bf_step *list = NULL;
-    size_t n = 0;
-    bf_code rc = bf_field_steps(&list, &n, value, "pretokenizers", err);
-    if (rc)
-        return bf_error_prefix(err, rc, "pre_tokenizer");
     bf_pretokenizer *pre = calloc(1, sizeof *pre);
-    if (pre)
-        pre->step = calloc(n + 1, sizeof *pre->step);
-    if (!pre || !pre->step) {
-        free(pre);
-        free(list);
-        return bf_fail(err, BF_ENOMEM, "cannot hold %zu steps", n);
-    }
-    pre->n = n;
-    for (size_t k = 0; k < n && !rc; k++) {
-        rc = read_step(&pre->step[k], &list[k], err);
-        if (rc)
-            bf_step_fail(err, rc, "pre_tokenizer", k, &list[k]);
-    }
-    free(list);
+    if (!pre)
+        return bf_fail(err, BF_ENOMEM, "cannot hold a pretokenizer");
+    void *steps;
+    const bf_code rc = bf_steps_new(&steps, &pre->n, sizeof *pre->step, read_step, value,
+                                    "pre_tokenizer", "pretokenizers", err);
+    pre->step = steps;
     if (rc) {
         bf_pretokenizer_free(pre);
         return rc;

@@ -203,7 +203,7 @@ static void put_gpt2(bf_buf *out, const bf_train_file *f, size_t positions)
         "  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
         "  \"n_layer\": %zu,\n  \"n_embd\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
         "  \"n_positions\": %zu,\n  \"activation_function\": \"%s\",\n"
-        "  \"layer_norm_epsilon\": %.17g,\n"
+        "  \"layer_norm_epsilon\": %.15g,\n"
         "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n",
         f->model.layers, f->model.width, f->model.heads,
         f->model.mlp ? f->model.mlp : 4 * f->model.width, positions,
@@ -221,7 +221,7 @@ static void put_llama(bf_buf *out, const bf_train_file *f, size_t positions)
                   "  \"num_attention_heads\": %zu,\n  \"num_key_value_heads\": %zu,\n"
                   "  \"head_dim\": %zu,\n  \"intermediate_size\": %zu,\n"
                   "  \"max_position_embeddings\": %zu,\n  \"hidden_act\": \"%s\",\n"
-                  "  \"rms_norm_eps\": %.17g,\n  \"rope_theta\": %.17g,\n",
+                  "  \"rms_norm_eps\": %.15g,\n  \"rope_theta\": %.15g,\n",
                   classes[f->model.family], CHOSEN(family, f, model.family), f->model.layers, D, H,
                   f->model.kv_heads ? f->model.kv_heads : H,
                   f->model.head_width ? f->model.head_width : D / H,
@@ -282,7 +282,7 @@ static bf_code make_model(bf_training *t, bf_error *err)
         bf_buf_printf(&t->model, "  \"bos_token_id\": %ld,\n  \"eos_token_id\": %ld,\n",
                       (long)separator, (long)separator);
     put_extras(&t->model, t);
-    bf_buf_printf(&t->model, "  \"initializer_range\": %.17g,\n  \"torch_dtype\": \"%s\"\n}\n",
+    bf_buf_printf(&t->model, "  \"initializer_range\": %.15g,\n  \"torch_dtype\": \"%s\"\n}\n",
                   f->model.deviation, types[f->store]);
     return t->model.failed ? no_memory(err) : BF_OK;
 }

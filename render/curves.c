@@ -147,7 +147,7 @@ static bf_code summarize(bf_curves *c, const double *x, size_t n, size_t resampl
         bf_power_law(&c->slope[k], &c->scale[k], c->x, c->weight, c->mean + k * c->P, c->P);
     }
     for (size_t d = 0; room && d < b.R * n; d++)
-        b.draw[d] = (size_t)(bf_random_next(&random) % n);
+        b.draw[d] = bf_random_below(&random, n);
     for (size_t k = 0; room && n > 1 && k < c->K; k++)
         resample(c, &b, x, k);
     free(b.draw);
@@ -346,6 +346,15 @@ static bf_code own_curves(bf_curves *out, const bf_record *const *records, size_
         rc = summarize(out, x, n, resamples, err);
     free(x);
     return rc;
+}
+
+bool bf_curves_have_own(const bf_record *const *records, size_t n)
+{
+    for (size_t k = 0; k < n; k++)
+        if (!bf_record_find(records[k], "own.grad_norm") ||
+            !bf_record_find(records[k], "own_future.cosine"))
+            return false;
+    return true;
 }
 
 bf_code bf_curves_position(bf_curves *out, const bf_record *const *records, size_t n, long layer,

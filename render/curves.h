@@ -29,6 +29,8 @@ typedef struct {
 bf_code bf_curves_lag(bf_curves *out, const bf_record *const *records, size_t n, const char *site,
                       const char *score, bool bins, size_t resamples, bf_error *err);
 
+/* Have all records what the next two are made of? */
+bool bf_curves_have_own(const bf_record *const *records, size_t n);
 /* own.grad_norm, future.grad_norm and own_future.cosine (K = 3, in this order) by position, of one
  * layer or (layer -1) as the mean over all; or by layer, as the mean over positions. The last
  * position, which has no future, counts for own only. More than 160 positions are put together in

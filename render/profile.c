@@ -37,22 +37,14 @@ static const bf_profile_part order[BLOCKS] = {BF_PROFILE_LAG, BF_PROFILE_REACH,
 
 /* ---- numbers */
 
-static bool has_own(const sheet *s)
-{
-    for (size_t k = 0; k < s->n; k++)
-        if (!bf_record_find(s->records[k], "own.grad_norm") ||
-            !bf_record_find(s->records[k], "own_future.cosine"))
-            return false;
-    return true;
-}
-
 static bf_code compute(sheet *s, bf_error *err)
 {
     const bf_profile_style *w = s->style;
     bf_code rc = BF_OK;
-    s->parts = w->parts ? w->parts & BF_PROFILE_ALL
-                        : BF_PROFILE_LAG | BF_PROFILE_REACH |
-                              (has_own(s) ? BF_PROFILE_POSITION | BF_PROFILE_LAYER : 0u);
+    const unsigned own =
+        bf_curves_have_own(s->records, s->n) ? BF_PROFILE_POSITION | BF_PROFILE_LAYER : 0u;
+    s->parts =
+        w->parts ? w->parts & BF_PROFILE_ALL : BF_PROFILE_LAG | BF_PROFILE_REACH | own;
     if (s->parts & BF_PROFILE_LAG)
         rc = bf_curves_lag(&s->lag, s->records, s->n, s->site, s->score, true, w->resamples, err);
     if (!rc && s->parts & BF_PROFILE_REACH)

@@ -69,26 +69,26 @@ void bf_html_text(bf_buf *out, const char *text)
     }
 }
 
-void bf_html_token(bf_buf *out, const bf_record *record, size_t k)
+static void put_token(bf_buf *out, const char *open, const char *close, const bf_record *record,
+                      size_t k)
 {
     bf_buf label = {0};
     bf_text_label(&label, record, k, 0);
-    bf_buf_text(out, "<bdi>");
+    bf_buf_text(out, open);
     bf_html_text(out, label.data ? label.data : "");
-    bf_buf_text(out, "</bdi>");
+    bf_buf_text(out, close);
     out->failed = out->failed || label.failed;
     bf_buf_free(&label);
 }
 
+void bf_html_token(bf_buf *out, const bf_record *record, size_t k)
+{
+    put_token(out, "<bdi>", "</bdi>", record, k);
+}
+
 void bf_html_token_attribute(bf_buf *out, const bf_record *record, size_t k)
 {
-    bf_buf label = {0};
-    bf_text_label(&label, record, k, 0);
-    bf_buf_text(out, "\xE2\x81\xA8");
-    bf_html_text(out, label.data ? label.data : "");
-    bf_buf_text(out, "\xE2\x81\xA9");
-    out->failed = out->failed || label.failed;
-    bf_buf_free(&label);
+    put_token(out, "\xE2\x81\xA8", "\xE2\x81\xA9", record, k);
 }
 
 int bf_html_tint(double x)

@@ -25,19 +25,11 @@ typedef struct {
     size_t n_lines;
 } sheet;
 
-static bool has_own(const sheet *s)
-{
-    for (size_t k = 0; k < s->n; k++)
-        if (!bf_record_find(s->records[k], "own.grad_norm") ||
-            !bf_record_find(s->records[k], "own_future.cosine"))
-            return false;
-    return true;
-}
-
 static bf_code compute(sheet *s, bf_error *err)
 {
     const bf_profile_style *w = s->style;
-    const unsigned own = has_own(s) ? BF_PROFILE_POSITION | BF_PROFILE_LAYER : 0u;
+    const unsigned own =
+        bf_curves_have_own(s->records, s->n) ? BF_PROFILE_POSITION | BF_PROFILE_LAYER : 0u;
     const unsigned parts = w->parts ? w->parts : BF_PROFILE_LAG | BF_PROFILE_REACH | own;
     bf_code rc = BF_OK;
     if (parts & BF_PROFILE_LAG)

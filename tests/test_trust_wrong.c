@@ -10,7 +10,7 @@ static void permute(bf_record *record, const char *name)
     const size_t n = bf_tensor_count(bf_record_find(record, name));
     uint64_t seed = 5;
     for (size_t k = n; k > 1; k--) {
-        const size_t other = bf_draw_below(&seed, k);
+        const size_t other = bf_random_below(&seed, k);
         const double held = x[k - 1];
         if (x[other] == 0.0 || held == 0.0)
             continue;

@@ -57,6 +57,9 @@ bf_place_fail(bf_error *err, const bf_place *place, const char *format, ...);
 /* Are all fields of this shape, of the right kind, and the needed ones there? */
 bf_code bf_shape_check(const bf_json *object, const bf_claim_shape *shape, const bf_place *place,
                        bf_error *err);
+/* The whole number object[key], from least to most; fallback if it is not there.  BF_EFORMAT. */
+bf_code bf_size_read(size_t *out, const bf_json *object, const char *key, size_t fallback,
+                     size_t least, size_t most, const bf_place *place, bf_error *err);
 
 /* ---- a claim as read (claim_read.c) */
 

@@ -16,19 +16,6 @@
 
 enum { MOST_LAYERS = 64, MOST_WIDTH = 1024, MOST_VOCABULARY = 65536, MOST_POSITIONS = 4096 };
 
-static bf_code read_size(size_t *out, const bf_json *object, const char *key, size_t fallback,
-                         size_t least, size_t most, const bf_place *place, bf_error *err)
-{
-    char found[80];
-    const bf_json *value = bf_json_get(object, key);
-    const bf_place here = bf_place_in(place, key, 0);
-    *out = fallback;
-    if (value && (!bf_json_size(value, out) || *out < least || *out > most))
-        return bf_place_fail(err, &here, "%s, wanted a whole number from %zu to %zu",
-                             bf_json_describe(value, found, sizeof found), least, most);
-    return BF_OK;
-}
-
 static bf_code check_family(const bf_random_spec *spec, const bf_place *place, bf_error *err)
 {
     static const char *const families[] = {"gpt2", "llama", "mistral", "qwen2"};
@@ -83,8 +70,8 @@ bf_code bf_random_read(bf_random_spec *spec, const bf_json *object, const bf_pla
                        {&spec->window, "window", 0, 1, MOST_POSITIONS},
                        {&spec->seed, "seed", 1, 0, INT32_MAX}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes && !rc; k++)
-        rc = read_size(sizes[k].to, object, sizes[k].key, sizes[k].fallback, sizes[k].least,
-                       sizes[k].most, place, err);
+        rc = bf_size_read(sizes[k].to, object, sizes[k].key, sizes[k].fallback, sizes[k].least,
+                          sizes[k].most, place, err);
     if (rc)
         return rc;
     spec->kv_heads = spec->kv_heads ? spec->kv_heads : spec->heads;

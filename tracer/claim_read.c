@@ -130,19 +130,6 @@ static bf_code check_models(const bf_claim_entry *e, const bf_place *place, bf_e
     return rc;
 }
 
-static bf_code read_count(size_t *out, const bf_json *object, const char *key, size_t fallback,
-                          size_t least, size_t most, const bf_place *place, bf_error *err)
-{
-    char found[80];
-    const bf_json *value = bf_json_get(object, key);
-    const bf_place here = bf_place_in(place, key, 0);
-    *out = fallback;
-    if (value && (!bf_json_size(value, out) || *out < least || *out > most))
-        return bf_place_fail(err, &here, "%s, wanted a whole number from %zu to %zu",
-                             bf_json_describe(value, found, sizeof found), least, most);
-    return BF_OK;
-}
-
 static bf_code check_name(const bf_claim *claim, const bf_claim_entry *e, const bf_place *place,
                           bf_error *err)
 {
@@ -173,10 +160,10 @@ static bf_code read_entry(const bf_claim *claim, bf_claim_entry *e, const bf_jso
     if (!rc)
         rc = find_measure(e, object, place, err);
     if (!rc)
-        rc = read_count(&e->tokens, object, "tokens", TOKENS, 2, MOST_TOKENS, place, err);
+        rc = bf_size_read(&e->tokens, object, "tokens", TOKENS, 2, MOST_TOKENS, place, err);
     if (!rc)
-        rc = read_count(&e->documents, object, "documents", DOCUMENTS, 1, MOST_DOCUMENTS, place,
-                        err);
+        rc = bf_size_read(&e->documents, object, "documents", DOCUMENTS, 1, MOST_DOCUMENTS, place,
+                          err);
     if (!rc)
         rc = read_params(e, place, err);
     return rc ? rc : check_models(e, place, err);

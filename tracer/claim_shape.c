@@ -167,3 +167,16 @@ bf_code bf_shape_check(const bf_json *object, const bf_claim_shape *shape, const
         }
     return BF_OK;
 }
+
+bf_code bf_size_read(size_t *out, const bf_json *object, const char *key, size_t fallback,
+                     size_t least, size_t most, const bf_place *place, bf_error *err)
+{
+    char found[80];
+    const bf_json *value = bf_json_get(object, key);
+    const bf_place here = bf_place_in(place, key, 0);
+    *out = fallback;
+    if (value && (!bf_json_size(value, out) || *out < least || *out > most))
+        return bf_place_fail(err, &here, "%s, wanted a whole number from %zu to %zu",
+                             bf_json_describe(value, found, sizeof found), least, most);
+    return BF_OK;
+}

@@ -9,8 +9,6 @@
 
 /* ---- statistics (find_stats.c) */
 
-/* A whole number below n > 0, each as likely as any other. */
-size_t bf_random_below(uint64_t *state, size_t n);
 /* Choose m of 0..n-1, ascending; m <= n. */
 void bf_random_choose(size_t *out, size_t m, size_t n, uint64_t *state);
 

@@ -1,19 +1,8 @@
-/* Random numbers, the bootstrap, Bernstein's bound and Holm's correction. */
+/* Random choices, the bootstrap, Bernstein's bound and Holm's correction. */
 #include "tracer/find.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-/* Numbers above the last whole multiple of n are drawn again. */
-size_t bf_random_below(uint64_t *state, size_t n)
-{
-    const uint64_t over = (UINT64_MAX % n + 1) % n;
-    uint64_t z;
-    do
-        z = bf_random_next(state);
-    while (z > UINT64_MAX - over);
-    return (size_t)(z % n);
-}
 
 /* Knuth's algorithm S: each in turn with the chance that is left. */
 void bf_random_choose(size_t *out, size_t m, size_t n, uint64_t *state)

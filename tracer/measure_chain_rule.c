@@ -94,7 +94,7 @@ static void draw(const tree *y, uint64_t *seed)
     size_t node = 0;
     for (size_t k = 0; k < y->n; k++) {
         const double *next = y->level[k] + node * y->V;
-        double left = (double)(bf_random_next(seed) >> 11) * 0x1p-53;
+        double left = bf_random_unit(seed);
         size_t v = 0;
         while (v + 1 < y->V && (left -= exp(next[v])) >= 0.0)
             v++;

@@ -80,7 +80,7 @@ static bf_code complete(bench *b, double *sum, uint64_t *seed, bf_error *err)
         size_t choice = 0;
         rc = bf_forwards_next(b->next, &b->f, b->tokens, b->start + k, err);
         if (seed) {
-            double left = (double)(bf_random_next(seed) >> 11) * 0x1p-53;
+            double left = bf_random_unit(seed);
             while (choice + 1 < b->V && (left -= exp(b->next[choice])) >= 0.0)
                 choice++;
         } else {

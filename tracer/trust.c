@@ -101,7 +101,7 @@ static bf_code sample_losses(bf_trust *to, size_t **out, const bf_evidence *e,
         return bf_fail(err, BF_ENOMEM, "cannot hold %zu losses", many);
     for (size_t k = 0; k < many; k++) {
         const size_t from = k * left / many, end = (k + 1) * left / many;
-        (*out)[k] = slots[first + from + (end - from > 1 ? bf_draw_below(seed, end - from) : 0)];
+        (*out)[k] = slots[first + from + (end - from > 1 ? bf_random_below(seed, end - from) : 0)];
         to->losses[k] = e->loss[(*out)[k]];
     }
     to->n_losses = many;

@@ -108,8 +108,7 @@ bf_code bf_row_measure(bf_trust_row *row, const bf_trust *trust, size_t first, b
 bf_code bf_rows_scaled(bf_trust *trust, bf_trial *trial, unsigned sites, const size_t *slots,
                        size_t n, uint64_t *seed, bf_error *err);
 
-/* Pseudo-random (base/random.h): below n; 0..n-1 in random order. */
-size_t bf_draw_below(uint64_t *seed, size_t n);
+/* 0..n-1 in random order. */
 void bf_draw_order(size_t *out, size_t n, uint64_t *seed);
 
 /* ---- trust_vectors.c: moves that need the gradient itself, at resid_pre */

@@ -153,7 +153,7 @@ static bf_code fill_shares(path_pair *pair, const bf_place *place, size_t n, uns
         double share, norm;
         pair[k] = (path_pair){.slot = bf_place_loss(t, place[k], slots, n_slots, seed),
                               .layer_slot = place[k].slot, .position = place[k].position,
-                              .head = path < BF_SHARE_Q ? 0 : bf_draw_below(seed, t->c->H),
+                              .head = path < BF_SHARE_Q ? 0 : bf_random_below(seed, t->c->H),
                               .query = SIZE_MAX, .path = path};
         rc = bf_evidence_value(&share, e, e->share[path], place[k].slot, pair[k].head, pair[k].slot,
                                place[k].position, err);
@@ -248,7 +248,7 @@ static bf_code draw_edges(path_pair *list, size_t *n, size_t most, unsigned path
         if (!wanted || p.path != path)
             continue;
         keep_largest(list, &n_large, half, &p);
-        const size_t at = seen < rest ? seen : bf_draw_below(seed, seen + 1);
+        const size_t at = seen < rest ? seen : bf_random_below(seed, seen + 1);
         if (at < rest)
             any[at] = p;
         n_any = ++seen < rest ? seen : rest;

@@ -13,17 +13,12 @@
  * ReLU switch on the way, and well above rounding. */
 static const double step = 0x1p-16;
 
-size_t bf_draw_below(uint64_t *seed, size_t n)
-{
-    return (size_t)(bf_random_next(seed) % n);
-}
-
 void bf_draw_order(size_t *out, size_t n, uint64_t *seed)
 {
     for (size_t k = 0; k < n; k++)
         out[k] = k;
     for (size_t k = n; k > 1; k--) {
-        const size_t other = bf_draw_below(seed, k), held = out[k - 1];
+        const size_t other = bf_random_below(seed, k), held = out[k - 1];
         out[k - 1] = out[other];
         out[other] = held;
     }

@@ -66,7 +66,7 @@ size_t bf_place_loss(const bf_trial *t, bf_place place, const size_t *slots, siz
                      uint64_t *seed)
 {
     const size_t n = reaching(t, place, slots, n_slots, SIZE_MAX);
-    return reaching(t, place, slots, n_slots, bf_draw_below(seed, n));
+    return reaching(t, place, slots, n_slots, bf_random_below(seed, n));
 }
 
 bf_code bf_places_draw(bf_place *out, size_t *n, size_t most, const bf_trial *t,
@@ -144,7 +144,7 @@ static void aim(desk *d, unsigned kind, const double *a, const double *g, size_t
         for (size_t e = 0; e < D; e++)
             to[e] += bf_trial_vector(d->t, BF_AT_RESID_PRE, layer, 0, k)[e] / (double)N;
     if (kind == SWAP) {
-        const size_t other = bf_draw_below(d->seed, N - 1);
+        const size_t other = bf_random_below(d->seed, N - 1);
         memcpy(to, bf_trial_vector(d->t, BF_AT_RESID_PRE, layer, 0, other + (other >= j)),
                D * sizeof *to);
     }

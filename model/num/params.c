@@ -54,7 +54,7 @@ static size_t layer_need(const bf_config *c, const bf_layer *w)
     return need;
 }
 
-BF_HOT static bool all_finite(const real *x, size_t n)
+BF_HOT bool R(bf_all_finite)(const real *x, size_t n)
 {
     real sum = 0; /* 0 * x is NaN exactly where x is NaN or Inf */
 #pragma omp simd reduction(+ : sum)
@@ -68,7 +68,7 @@ static bf_code check_native(const bf_matrix *m, bf_error *err)
     const size_t rows = m->in_major ? m->in : m->out, cols = m->in_major ? m->out : m->in;
     for (size_t r = 0; r < rows; r++) {
         const real *row = (const real *)m->data + r * m->ld;
-        if (!all_finite(row, cols))
+        if (!R(bf_all_finite)(row, cols))
             return bf_fail(err, BF_ENONFINITE, "%s holds NaN or Inf in row %zu", m->name, r);
     }
     return BF_OK;

@@ -26,6 +26,8 @@ typedef struct {
 
 typedef struct R(bf_params) R(bf_params);
 
+bool R(bf_all_finite)(const real *x, size_t n);
+
 /* Everything but the layers is made here: embedding rows come by bf_params_embed, head and norms at
  * once. pool: borrowed for as long as the params live.  BF_ENOMEM, BF_ENONFINITE (names the tensor). */
 bf_code R(bf_params_new)(R(bf_params) **out, const bf_model *model, size_t keep, bf_pool *pool,

@@ -19,20 +19,11 @@ typedef struct {
     double took, pace;    /* seconds: of the last step; a step, of late */
 } run;
 
-BF_HOT static bool finite(const real *x, size_t n)
-{
-    real sum = 0; /* 0 * x is NaN exactly where x is NaN or Inf */
-#pragma omp simd reduction(+ : sum)
-    for (size_t k = 0; k < n; k++)
-        sum += x[k] * (real)0;
-    return sum == (real)0;
-}
-
 /* The first tensor of an array that is not finite, or NULL. */
 static const bf_train_tensor *not_finite(const R(bf_train) *t, const real *values)
 {
     for (size_t k = 0; k < t->layout->n; k++)
-        if (!finite(values + t->layout->tensor[k].at, t->layout->tensor[k].count))
+        if (!R(bf_all_finite)(values + t->layout->tensor[k].at, t->layout->tensor[k].count))
             return &t->layout->tensor[k];
     return NULL;
 }
@@ -47,7 +38,7 @@ static bf_code blame(const run *u, double loss, bf_error *err)
         return bf_fail(err, BF_ENONFINITE, "step %llu: the loss is %g, weight \"%s\" is not finite", step,
                        loss, weight->name);
     for (size_t l = 0; l < t->c->L; l++)
-        if (!finite(t->acts[l].x, t->rows * t->c->D))
+        if (!R(bf_all_finite)(t->acts[l].x, t->rows * t->c->D))
             return bf_fail(err, BF_ENONFINITE, "step %llu: the loss is %g, resid_pre of layer %zu is not "
                            "finite", step, loss, l);
     const bf_train_tensor *gradient = not_finite(t, t->grad);
