@@ -12,7 +12,7 @@ DEB     := gcc make pkg-config libopenblas-dev libdnnl-dev libcjson-dev libonig-
            libssl-dev libpng-dev libcairo2-dev libpango1.0-dev libgraphviz-dev graphviz libcmocka-dev \
            fonts-noto-core fonts-droid-fallback fonts-symbola \
            zlib1g-dev esbuild node-d3-scale node-d3-selection node-d3-zoom \
-           chromium chromium-driver python3-selenium
+           chromium chromium-driver python3-selenium poppler-utils
 
 # Asked of pkg-config only where something is compiled: `make deps` must run without it.
 THEIRS   = $(eval THEIRS := $$(patsubst -I%,-isystem %,$$(shell pkg-config --cflags $(PKGS))))$(THEIRS)
