@@ -70,3 +70,27 @@ size_t bf_arena_peak(const bf_arena *arena)
 {
     return arena->peak;
 }
+
+void *bf_room_take(bf_room *room, size_t count, size_t size)
+{
+    const size_t need = bf_arena_need(count, size);
+    if (need > SIZE_MAX / 2 - room->bytes) {
+        room->failed = true;
+        return NULL;
+    }
+    room->bytes += need;
+    if (!room->arena)
+        return NULL;
+    void *p = bf_arena_take(room->arena, count, size);
+    room->failed = room->failed || !p;
+    return p;
+}
+
+void *bf_room_rows(bf_room *room, size_t n, size_t width, size_t size)
+{
+    if (size && width > SIZE_MAX / size) {
+        room->failed = true;
+        return NULL;
+    }
+    return bf_room_take(room, n, width * size);
+}

@@ -16,10 +16,4 @@ static inline bf_random bf_random_of(uint64_t seed, uint64_t split, uint64_t ste
     return h;
 }
 
-/* bf_random_below, by the name that the data's code has for it. */
-static inline uint64_t bf_draw_below(bf_random *state, uint64_t n)
-{
-    return bf_random_below(state, n);
-}
-
 #endif

@@ -23,7 +23,7 @@ static int32_t any_token(const bf_data *d, bf_random *random)
 {
     int32_t id;
     do
-        id = (int32_t)bf_draw_below(random, d->vocabulary);
+        id = (int32_t)bf_random_below(random, d->vocabulary);
     while (id == d->separator || id == d->mask);
     return id;
 }
@@ -41,7 +41,7 @@ static void mask_one(bf_data *d, size_t at, bf_random *random)
 /* Hide some tokens; one at least. */
 static void put_masked(bf_data *d, size_t r, bf_random *random)
 {
-    const size_t T = d->T, forced = (size_t)bf_draw_below(random, T);
+    const size_t T = d->T, forced = (size_t)bf_random_below(random, T);
     bool any = false;
     for (size_t t = 0; t < T; t++) {
         const bool chosen = bf_random_unit(random) < d->set.mask_rate;
@@ -62,7 +62,7 @@ static void take_window(bf_data *d, bf_random *random)
 {
     const size_t n = d->train.n, len = d->T + d->heads;
     const bool masked = d->set.mask_rate > 0.0;
-    const size_t at = (size_t)bf_draw_below(random, n - d->T + masked);
+    const size_t at = (size_t)bf_random_below(random, n - d->T + masked);
     const size_t have = n - at < len ? n - at : len;
     memcpy(d->row, d->train.id + at, have * sizeof *d->row);
     for (size_t k = have; k < len; k++)
@@ -83,13 +83,13 @@ static void take_repeat(bf_data *d, bf_random *random)
     const size_t len = d->T + d->heads;
     const size_t most = c->repeat_most < d->train.n ? c->repeat_most : d->train.n;
     const size_t least = c->repeat_least < most ? c->repeat_least : most;
-    const size_t n = least + (size_t)bf_draw_below(random, most - least + 1);
+    const size_t n = least + (size_t)bf_random_below(random, most - least + 1);
     const bool uniform = bf_random_unit(random) < c->repeat_uniform;
     const uint64_t key = bf_random_next(random);
-    const size_t at = (size_t)bf_draw_below(random, d->train.n - n + 1);
+    const size_t at = (size_t)bf_random_below(random, d->train.n - n + 1);
     for (size_t k = 0; k < n && k < len; k++)
         d->row[k] = !uniform            ? d->train.id[at + k]
-                    : c->repeat_symbols ? symbol(d, key, bf_draw_below(random, c->repeat_symbols))
+                    : c->repeat_symbols ? symbol(d, key, bf_random_below(random, c->repeat_symbols))
                                         : any_token(d, random);
     for (size_t k = n; k < len; k++)
         d->row[k] = d->row[k - n];

@@ -108,7 +108,7 @@ void bf_tape_put(bf_tape *tape, size_t id, bool answer)
 
 static size_t between(bf_random *random, size_t least, size_t most)
 {
-    return least + (size_t)bf_draw_below(random, most - least + 1);
+    return least + (size_t)bf_random_below(random, most - least + 1);
 }
 
 /* <s> w .. w | w .. w; the second span is drawn again from a copy of the generator. */
@@ -118,10 +118,10 @@ static void put_copy(bf_tape *tape, const bf_task_config *t, bf_random *random)
     bf_random again = *random;
     bf_tape_put(tape, BF_WORD_START, false);
     for (size_t k = 0; k < n; k++)
-        bf_tape_put(tape, BF_COPY_FIRST + bf_draw_below(random, t->symbols), false);
+        bf_tape_put(tape, BF_COPY_FIRST + bf_random_below(random, t->symbols), false);
     bf_tape_put(tape, BF_COPY_BAR, false);
     for (size_t k = 0; k < n; k++)
-        bf_tape_put(tape, BF_COPY_FIRST + bf_draw_below(&again, t->symbols), true);
+        bf_tape_put(tape, BF_COPY_FIRST + bf_random_below(&again, t->symbols), true);
 }
 
 /* Keys of an episode differ: the first n of a shuffle. */
@@ -133,16 +133,16 @@ static void put_recall(bf_tape *tape, const bf_task_config *t, bf_random *random
         key[k] = (uint16_t)k;
     bf_tape_put(tape, BF_WORD_START, false);
     for (size_t k = 0; k < n; k++) {
-        const size_t other = k + (size_t)bf_draw_below(random, t->symbols - k);
+        const size_t other = k + (size_t)bf_random_below(random, t->symbols - k);
         const uint16_t swap = key[k];
         key[k] = key[other];
         key[other] = swap;
-        value[k] = (uint16_t)bf_draw_below(random, t->symbols);
+        value[k] = (uint16_t)bf_random_below(random, t->symbols);
         bf_tape_put(tape, BF_RECALL_FIRST + key[k], false);
         bf_tape_put(tape, BF_RECALL_FIRST + t->symbols + value[k], false);
     }
     for (size_t q = 0; q < t->queries; q++) {
-        const size_t k = (size_t)bf_draw_below(random, n);
+        const size_t k = (size_t)bf_random_below(random, n);
         bf_tape_put(tape, BF_RECALL_QUESTION, false);
         bf_tape_put(tape, BF_RECALL_FIRST + key[k], false);
         bf_tape_put(tape, BF_RECALL_FIRST + t->symbols + value[k], true);

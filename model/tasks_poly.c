@@ -55,18 +55,18 @@ static bf_poly put_expression(bf_tape *tape, size_t operations, bf_random *rando
     if (operations == 0) {
         bf_poly a;
         for (size_t k = 0; k < TERMS; k++)
-            a.c[k] = (uint8_t)bf_draw_below(random, PRIME);
+            a.c[k] = (uint8_t)bf_random_below(random, PRIME);
         put_poly(tape, a, false);
         return a;
     }
-    const size_t which = (size_t)BF_POLY_NEGATE + (size_t)bf_draw_below(random, 4);
+    const size_t which = (size_t)BF_POLY_NEGATE + (size_t)bf_random_below(random, 4);
     bf_tape_put(tape, BF_POLY_OPEN, false);
     bf_poly value;
     if (which == BF_POLY_NEGATE) {
         bf_tape_put(tape, which, false);
         value = bf_poly_negate(put_expression(tape, operations - 1, random));
     } else {
-        const size_t left = (size_t)bf_draw_below(random, operations);
+        const size_t left = (size_t)bf_random_below(random, operations);
         const bf_poly a = put_expression(tape, left, random);
         bf_tape_put(tape, which, false);
         const bf_poly b = put_expression(tape, operations - 1 - left, random);
@@ -80,7 +80,7 @@ static bf_poly put_expression(bf_tape *tape, size_t operations, bf_random *rando
 
 void bf_poly_put(bf_tape *tape, const bf_task_config *t, bf_random *random)
 {
-    const size_t operations = t->least + (size_t)bf_draw_below(random, t->most - t->least + 1);
+    const size_t operations = t->least + (size_t)bf_random_below(random, t->most - t->least + 1);
     bf_tape_put(tape, BF_WORD_START, false);
     const bf_poly value = put_expression(tape, operations, random);
     bf_tape_put(tape, BF_POLY_EQUALS, false);

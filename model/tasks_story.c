@@ -91,7 +91,7 @@ static void put_name(bf_tape *tape, story_name *name, const bf_task_config *t)
 static void put_sentence(bf_tape *tape, const char *text, story_name friend[2],
                          const bf_task_config *t, bf_random *random)
 {
-    const char *thing = things[bf_draw_below(random, THINGS)];
+    const char *thing = things[bf_random_below(random, THINGS)];
     for (size_t len; *text; text += len + (text[len] == ' ')) {
         len = strcspn(text, " ");
         if (len == 1 && (*text == 'A' || *text == 'B'))
@@ -105,12 +105,12 @@ static void put_sentence(bf_tape *tape, const char *text, story_name friend[2],
 
 void bf_story_put(bf_tape *tape, const bf_task_config *t, bf_random *random)
 {
-    const size_t a = (size_t)bf_draw_below(random, t->symbols);
-    const size_t b = (a + 1 + (size_t)bf_draw_below(random, t->symbols - 1)) % t->symbols;
-    story_name friend[2] = {{a, (size_t)bf_draw_below(random, t->symbols), false},
-                            {b, (size_t)bf_draw_below(random, t->symbols), false}};
+    const size_t a = (size_t)bf_random_below(random, t->symbols);
+    const size_t b = (a + 1 + (size_t)bf_random_below(random, t->symbols - 1)) % t->symbols;
+    story_name friend[2] = {{a, (size_t)bf_random_below(random, t->symbols), false},
+                            {b, (size_t)bf_random_below(random, t->symbols), false}};
     bf_tape_put(tape, BF_WORD_START, false);
-    put_sentence(tape, openings[bf_draw_below(random, OPENINGS)], friend, t, random);
-    for (size_t n = 5 + (size_t)bf_draw_below(random, 6); n; n--)
-        put_sentence(tape, sentences[bf_draw_below(random, SENTENCES)], friend, t, random);
+    put_sentence(tape, openings[bf_random_below(random, OPENINGS)], friend, t, random);
+    for (size_t n = 5 + (size_t)bf_random_below(random, 6); n; n--)
+        put_sentence(tape, sentences[bf_random_below(random, SENTENCES)], friend, t, random);
 }

@@ -2,44 +2,18 @@
 
 #include <stdint.h>
 
-/* Take count values of size bytes, or only count them: so that bytes and layout cannot differ. */
-typedef struct {
-    bf_arena *arena; /* NULL: only count */
-    size_t bytes;
-    bool failed;
-} layout;
-
-static void *take(layout *to, size_t count, size_t size)
+static real *rows(bf_room *to, size_t n, size_t width)
 {
-    const size_t need = bf_arena_need(count, size);
-    if (need > SIZE_MAX - to->bytes) {
-        to->failed = true;
-        return NULL;
-    }
-    to->bytes += need;
-    if (!to->arena)
-        return NULL;
-    void *p = bf_arena_take(to->arena, count, size);
-    to->failed = to->failed || !p;
-    return p;
+    return bf_room_rows(to, n, width, sizeof(real));
 }
 
-static real *rows(layout *to, size_t n, size_t width)
-{
-    if (width > SIZE_MAX / sizeof(real)) {
-        to->failed = true;
-        return NULL;
-    }
-    return take(to, n, width * sizeof(real));
-}
-
-static real *lay_pattern(layout *to, const bf_config *c, size_t N)
+static real *lay_pattern(bf_room *to, const bf_config *c, size_t N)
 {
     return N > SIZE_MAX / sizeof(real) / N ? rows(to, SIZE_MAX, 1)
-                                           : take(to, c->H, N * N * sizeof(real));
+                                           : bf_room_take(to, c->H, N * N * sizeof(real));
 }
 
-static void lay_layer(layout *to, R(bf_layer_acts) *a, const bf_config *c, size_t N, bool shared)
+static void lay_layer(bf_room *to, R(bf_layer_acts) *a, const bf_config *c, size_t N, bool shared)
 {
     const size_t qk = (c->H + c->G) * c->K, qkv = qk + c->G * c->K;
     a->resid_pre = rows(to, N, c->D);
@@ -63,10 +37,10 @@ static void lay_layer(layout *to, R(bf_layer_acts) *a, const bf_config *c, size_
     a->pattern = shared ? NULL : lay_pattern(to, c, N);
 }
 
-static R(bf_acts) *lay(layout *to, const bf_config *c, size_t N, bool shared)
+static R(bf_acts) *lay(bf_room *to, const bf_config *c, size_t N, bool shared)
 {
-    R(bf_acts) spare = {0}, *acts = take(to, 1, sizeof *acts);
-    R(bf_layer_acts) none, *layers = take(to, c->L, sizeof *layers);
+    R(bf_acts) spare = {0}, *acts = bf_room_take(to, 1, sizeof *acts);
+    R(bf_layer_acts) none, *layers = bf_room_take(to, c->L, sizeof *layers);
     R(bf_acts) *a = acts ? acts : &spare;
     const size_t half = c->rotary_dim / 2;
     a->target = (bf_target){.a = -1, .b = -1};
@@ -89,8 +63,8 @@ static R(bf_acts) *lay(layout *to, const bf_config *c, size_t N, bool shared)
     a->resid_final = rows(to, N, c->D);
     a->mean = rows(to, N, 1);
     a->rstd = rows(to, N, 1);
-    a->loss = take(to, N, sizeof(double));
-    a->value = take(to, N, sizeof(double));
+    a->loss = bf_room_take(to, N, sizeof(double));
+    a->value = bf_room_take(to, N, sizeof(double));
     a->dfinal = rows(to, N, c->D);
     a->cosines = c->pos == BF_POS_ROTARY ? rows(to, N, half) : NULL;
     a->sines = c->pos == BF_POS_ROTARY ? rows(to, N, half) : NULL;
@@ -99,7 +73,7 @@ static R(bf_acts) *lay(layout *to, const bf_config *c, size_t N, bool shared)
 
 size_t R(bf_acts_bytes)(const bf_config *config, size_t N, bool shared)
 {
-    layout count = {0};
+    bf_room count = {0};
     lay(&count, config, N, shared);
     return count.failed ? SIZE_MAX : count.bytes;
 }
@@ -108,7 +82,7 @@ bf_code R(bf_acts_new)(R(bf_acts) **out, const bf_config *config, size_t N, bool
                        bf_arena *arena, bf_error *err)
 {
     const size_t bytes = R(bf_acts_bytes)(config, N, shared);
-    layout to = {.arena = arena};
+    bf_room to = {.arena = arena};
     if (bytes == SIZE_MAX)
         return bf_fail(err, BF_ENOMEM, "activations of %zu positions overflow", N);
     R(bf_acts) *acts = lay(&to, config, N, shared);

@@ -50,6 +50,18 @@ BF_HOT double R(bf_exp_shifted)(real *x, size_t n)
     return sum;
 }
 
+double R(bf_exp_others)(real *x, size_t n, size_t k)
+{
+    const double all = R(bf_exp_shifted)(x, n);
+    double others = all - (double)x[k];
+    if (others < 0.5 * all) { /* cancellation: add up what is left */
+        others = 0.0;
+        for (size_t v = 0; v < n; v++)
+            others += v == k ? 0.0 : (double)x[v];
+    }
+    return others;
+}
+
 /* Scores [0..n) to weights. */
 BF_HOT static void softmax_row(real *s, size_t n)
 {

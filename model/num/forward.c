@@ -284,19 +284,6 @@ static double target_row(real *p, size_t V, const bf_target *t, size_t a, size_t
     return at_a - at_b;
 }
 
-/* The same, and x to e^(x-max). */
-static double exp_others(real *x, size_t V, size_t target)
-{
-    const double all = R(bf_exp_shifted)(x, V);
-    double others = all - (double)x[target];
-    if (others < 0.5 * all) { /* cancellation: add up what is left */
-        others = 0.0;
-        for (size_t v = 0; v < V; v++)
-            others += v == target ? 0.0 : (double)x[v];
-    }
-    return others;
-}
-
 /* Logits of one row to d loss / d logits = softmax - onehot, in place; the loss is kept. The target's
  * entry is minus the sum of all others, so that it stays exact where the model is sure. */
 static void loss_task(void *context, size_t task, size_t worker)
@@ -317,7 +304,7 @@ static void loss_task(void *context, size_t task, size_t worker)
     if (logprobs)
         memcpy(logprobs, x, V * sizeof *x);
     const double others = t->kind == BF_TARGET_KL ? others_of(x, V, target, (double)max)
-                                                  : exp_others(x, V, target);
+                                                  : R(bf_exp_others)(x, V, target);
     const double sum = others + exp(shifted);
     f->acts->loss[i] = shifted > -30.0 ? log1p(others * exp(-shifted)) : log(sum) - shifted;
     const double lse = (double)max + log(sum);

@@ -95,6 +95,8 @@ double R(bf_memory_meeting)(const R(bf_head) *head, size_t r, size_t j, const re
 
 /* e^(x-max) of n values in place, and their sum in double; NaN stays NaN. */
 double R(bf_exp_shifted)(real *x, size_t n);
+/* The same; the sum is of all but x[k], without cancellation. */
+double R(bf_exp_others)(real *x, size_t n, size_t k);
 
 /* |g| and <g,a> of n values, summed in double. */
 void R(bf_norm_and_dot)(double *norm, double *dot, const real *g, const real *a, size_t n);

@@ -108,13 +108,7 @@ BF_HOT static double token_loss(real *x, size_t V, size_t target, double scale)
     for (size_t v = 1; v < V; v++)
         max = x[v] > max ? x[v] : max;
     const double shifted = (double)x[target] - (double)max;
-    const double all = R(bf_exp_shifted)(x, V);
-    double others = all - (double)x[target];
-    if (others < 0.5 * all) { /* cancellation: add up what is left */
-        others = 0.0;
-        for (size_t v = 0; v < V; v++)
-            others += v == target ? 0.0 : (double)x[v];
-    }
+    const double others = R(bf_exp_others)(x, V, target);
     const double sum = others + exp(shifted);
     const real factor = (real)(scale / sum);
 #pragma omp simd

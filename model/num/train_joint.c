@@ -137,8 +137,8 @@ static void begin(draws *d, const bf_batch *batch)
 {
     for (size_t p = 0; p < d->joint->prefixes; p++) {
         bf_random random = bf_random_of(d->seed, STREAM, d->number * d->T, p);
-        const size_t b = bf_draw_below(&random, batch->B);
-        const size_t from = bf_draw_below(&random, batch->T - d->context + 1);
+        const size_t b = bf_random_below(&random, batch->B);
+        const size_t from = bf_random_below(&random, batch->T - d->context + 1);
         for (size_t s = p * d->joint->samples; s < (p + 1) * d->joint->samples; s++)
             memcpy(d->tokens + s * d->T, batch->input + b * batch->T + from, d->context * sizeof *d->tokens);
     }

@@ -79,38 +79,12 @@ static void bind(R(bf_train) *t, const bf_config *c, const bf_weights *w)
 
 /* ---- room ---- */
 
-/* Take from the arena, or only count: so that both agree. */
-typedef struct {
-    bf_arena *arena;
-    size_t bytes;
-    bool failed;
-} room;
-
-static void *take(room *to, size_t count, size_t size)
+static real *rows(bf_room *to, size_t n, size_t width)
 {
-    const size_t need = bf_arena_need(count, size);
-    if (need > SIZE_MAX / 2 - to->bytes) {
-        to->failed = true;
-        return NULL;
-    }
-    to->bytes += need;
-    if (!to->arena)
-        return NULL;
-    void *p = bf_arena_take(to->arena, count, size);
-    to->failed = to->failed || !p;
-    return p;
+    return bf_room_rows(to, n, width, sizeof(real));
 }
 
-static real *rows(room *to, size_t n, size_t width)
-{
-    if (width && n > SIZE_MAX / sizeof(real) / width) {
-        to->failed = true;
-        return NULL;
-    }
-    return take(to, n * width, sizeof(real));
-}
-
-static void lay_acts(room *to, R(bf_train_acts) *a, const bf_config *c, const R(bf_train) *t)
+static void lay_acts(bf_room *to, R(bf_train_acts) *a, const bf_config *c, const R(bf_train) *t)
 {
     const size_t R = t->rows, D = c->D;
     *a = (R(bf_train_acts)){.x = rows(to, R, D),
@@ -128,7 +102,7 @@ static void lay_acts(room *to, R(bf_train_acts) *a, const bf_config *c, const R(
                             .hidden = rows(to, R, c->F)};
 }
 
-static void lay_back(room *to, R(bf_train) *t, const bf_config *c)
+static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
 {
     const size_t R = t->rows, D = c->D;
     t->dx[0] = rows(to, R, D);
@@ -142,21 +116,21 @@ static void lay_back(room *to, R(bf_train) *t, const bf_config *c)
     t->partial = rows(to, 4 * t->tiles, D);
 }
 
-static void lay_kept(room *to, R(bf_train) *t, const bf_config *c)
+static void lay_kept(bf_room *to, R(bf_train) *t, const bf_config *c)
 {
-    t->kept_block = take(to, c->L, sizeof *t->kept_block);
+    t->kept_block = bf_room_take(to, c->L, sizeof *t->kept_block);
     t->kept_param = rows(to, t->layout->values, 1);
     t->kept = rows(to, t->rows, c->L * (c->H + 2 * c->G) * c->K);
 }
 
-static void lay(room *to, R(bf_train) *t, const bf_config *c, size_t threads)
+static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
 {
     const size_t R = t->rows, D = c->D, half = c->pos == BF_POS_ROTARY ? c->rotary_dim / 2 : 0;
     real **const all[] = {&t->param, &t->grad, &t->moment[0], &t->moment[1]};
     for (size_t k = 0; k < 4; k++)
         *all[k] = rows(to, t->layout->values, 1);
-    t->block = take(to, c->L + extra_heads(t->config), sizeof *t->block);
-    R(bf_train_acts) spare, *acts = t->acts = take(to, c->L, sizeof *t->acts);
+    t->block = bf_room_take(to, c->L + extra_heads(t->config), sizeof *t->block);
+    R(bf_train_acts) spare, *acts = t->acts = bf_room_take(to, c->L, sizeof *t->acts);
     for (size_t l = 0; l < c->L; l++)
         lay_acts(to, acts ? &acts[l] : &spare, c, t);
     t->cosines = rows(to, t->T, half);
@@ -169,15 +143,15 @@ static void lay(room *to, R(bf_train) *t, const bf_config *c, size_t threads)
     lay_back(to, t, c);
     if (t->config->cut == BF_CUT_LOCAL)
         lay_kept(to, t, c);
-    t->row_loss = take(to, R, sizeof(double));
-    t->squares = take(to, t->layout->values / BF_TRAIN_PIECE + t->layout->n, sizeof(double));
-    t->positions = take(to, t->T, sizeof(unsigned));
-    R(bf_train_desk) none, *desk = t->desk = take(to, threads, sizeof *t->desk);
+    t->row_loss = bf_room_take(to, R, sizeof(double));
+    t->squares = bf_room_take(to, t->layout->values / BF_TRAIN_PIECE + t->layout->n, sizeof(double));
+    t->positions = bf_room_take(to, t->T, sizeof(unsigned));
+    R(bf_train_desk) none, *desk = t->desk = bf_room_take(to, threads, sizeof *t->desk);
     for (size_t k = 0; k < threads; k++) {
         R(bf_train_desk) *d = desk ? &desk[k] : &none;
         d->wide = rows(to, BF_TRAIN_TILE, c->F);
         d->rows = rows(to, BF_TRAIN_TILE, D);
-        d->attention = take(to, bf_attention_vjp_scratch(t->T, c->K), sizeof(real));
+        d->attention = bf_room_take(to, bf_attention_vjp_scratch(t->T, c->K), sizeof(real));
     }
 }
 
@@ -199,7 +173,7 @@ size_t R(bf_train_bytes)(const bf_train_config *config, const bf_train_layout *l
                          const bf_config *model, size_t B, size_t T)
 {
     R(bf_train) t = {.config = config, .layout = layout};
-    room count = {0};
+    bf_room count = {0};
     if (!set_sizes(&t, model, B, T))
         return SIZE_MAX;
     lay(&count, &t, model, 1);
@@ -209,14 +183,14 @@ size_t R(bf_train_bytes)(const bf_train_config *config, const bf_train_layout *l
 static bf_code make_room(R(bf_train) *t, const bf_config *c, bf_error *err)
 {
     const size_t threads = bf_pool_threads(t->pool);
-    room count = {0};
+    bf_room count = {0};
     lay(&count, t, c, threads);
     bf_code rc = BF_OK;
     if (count.failed)
         rc = bf_fail(err, BF_ENOMEM, "%zu sequences of %zu positions overflow", t->B, t->T);
     if (!rc)
         rc = bf_arena_new(&t->arena, count.bytes, err);
-    room to = {.arena = t->arena};
+    bf_room to = {.arena = t->arena};
     if (!rc) {
         lay(&to, t, c, threads);
         if (to.failed)
