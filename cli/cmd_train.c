@@ -111,6 +111,8 @@ static bf_code print_done(const request *r, const bf_train_state *s, double seco
         cli_print_json_number(s->loss);
         printf(", \"held_out\": ");
         cli_print_json_number(s->held_out);
+        printf(", \"right\": ");
+        cli_print_json_number(s->right);
         printf(", \"seconds\": ");
         cli_print_json_number(seconds);
         printf("}\n");
@@ -122,6 +124,8 @@ static bf_code print_done(const request *r, const bf_train_state *s, double seco
             s->loss);
     if (isfinite(s->held_out))
         fprintf(stderr, ", held out %.4f", s->held_out);
+    if (isfinite(s->right))
+        fprintf(stderr, " (%.1f %% right)", 100 * s->right);
     fprintf(stderr, ": ");
     cli_print_visible(stderr, r->folder);
     fprintf(stderr, "\n");
@@ -149,7 +153,7 @@ static bf_code open_training(bf_training **out, const request *r, bf_error *err)
 
 static bf_code train(const request *r, bf_training *t, bf_error *err)
 {
-    bf_train_state state = {.loss = NAN, .held_out = NAN};
+    bf_train_state state = {.loss = NAN, .held_out = NAN, .right = NAN};
     live_line live = {.tty = isatty(STDERR_FILENO) == 1, .last = cli_now()};
     const double start = cli_now();
     bf_code rc = r->resume ? bf_training_may_resume(t, r->folder, err) : BF_OK;

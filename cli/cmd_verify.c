@@ -207,19 +207,20 @@ static int verify(verify_run *run)
     bf_code rc = open_claims(run, &err);
     if (!rc && run->full)
         rc = train_all(run, &err);
+    const bool decide = !run->only; /* some of the training alone: more is to come */
     if (!rc && (run->text || run->file))
         rc = cli_read_text(&text, run->text, run->file, &err);
-    if (!rc)
+    if (!rc && decide)
         rc = decide_all(run, text.data, &err);
-    if (!rc && run->json)
+    if (!rc && decide && run->json)
         rc = verify_print_json(run, &err);
-    else if (!rc)
+    else if (!rc && decide)
         verify_print_table(run);
     if (!rc && run->junit)
         rc = verify_write_junit(run, &err);
     if (!rc && run->write)
         rc = verify_write_page(run, &err);
-    const int code = rc ? cli_fail(&err) : exit_code(run);
+    const int code = rc ? cli_fail(&err) : decide ? exit_code(run) : CLI_DONE;
     for (size_t k = 0; k < run->n; k++) {
         bf_decided_free(run->one[k].decided);
         bf_claim_free(run->one[k].claim);
@@ -281,6 +282,8 @@ static int misused(const cli_command *self, const verify_run *run)
         return cli_misuse(self, "--write is for the claims that come with backflow, all of them");
     if (!run->full && (run->work || run->only || run->seeds))
         return cli_misuse(self, "--work, --only and --seeds are for --full");
+    if (run->only && (run->write || run->junit || run->json))
+        return cli_misuse(self, "--only trains and decides nothing: no --write, --junit, --json");
     if (run->full && (run->model || run->n_claims))
         return cli_misuse(
             self, "--full makes the results of the claims that come with backflow: no MODEL, "
@@ -314,7 +317,7 @@ int cmd_verify(const cli_command *self, int argc, char **argv)
          "first train what verdicts rest on and is not kept\n"
          "yet; stop it and start it again at will"},
         {"work", cli_parse_text, &run.work, "DIR", "--full: train here (default: backflow-full)"},
-        {"only", cli_parse_text, &run.only, "NAME", "--full: only groups whose name begins so"},
+        {"only", cli_parse_text, &run.only, "NAME", "--full: only groups whose name begins so; then stop"},
         {"seeds", cli_parse_count, &run.seeds, "N", "--full: only the first N seeds of each group"},
         {"results", cli_parse_text, &run.results, "DIR",
          "kept results of training (default: results/\nbeside the claim)"},

@@ -234,6 +234,11 @@ size_t bf_data_vocabulary(const bf_data *d)
     return d->vocabulary;
 }
 
+const bf_task_config *bf_data_task(const bf_data *d)
+{
+    return d->set.kind == BF_DATA_TASK ? &d->set.task : NULL;
+}
+
 size_t bf_data_channels(const bf_data *d)
 {
     return d->set.kind == BF_DATA_TASK ? bf_task_channels(&d->set.task) : 0;

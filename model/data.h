@@ -89,6 +89,8 @@ size_t bf_data_held_out(const bf_data *data);
 size_t bf_data_tokens(const bf_data *data);
 /* Token ids are below this; 0 for real-valued tasks. */
 size_t bf_data_vocabulary(const bf_data *data);
+/* The task, with its defaults filled in; NULL for text and token files. Borrowed. */
+const bf_task_config *bf_data_task(const bf_data *data);
 /* Channels of x; 0 for tokens. */
 size_t bf_data_channels(const bf_data *data);
 /* Id of the separator, of the mask token; -1: none. */

@@ -5,8 +5,9 @@
  * [10, 100], "measures": [{"as": "future", "measure": "own_future", "value": "future", "tokens":
  * 64, "documents": 16}]}] "config" is a CONFIG.json of backflow train; "at" measures after so many
  * steps, too, as lists; "per" divides the held-out loss ("loss_per_p"); "value" is a result or a
- * series of the measure. */
-#include "tracer/claim.h"
+ * series of the measure. Results are "loss", and as far as they are known "held_out", "right" and the
+ * "probe" of bf_train_state, too. */
+#include "tracer/claim_unit.h"
 
 #include <errno.h>
 #include <math.h>
@@ -17,28 +18,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "backflow/train.h"
 #include "base/clock.h"
-#include "model/data.h"
 #include "model/files.h"
-#include "model/model.h"
 
-enum { FILE_LIMIT = 1 << 20, MOST_VALUES = 4096 };
+enum { FILE_LIMIT = 1 << 20 };
 
-typedef struct {
-    const bf_full_query *query;
-    const bf_json *row; /* of units.json */
-    bf_place place;
-    const char *group;
-    size_t seed;
-    char folder[900], result[900]; /* work; the file that says it is done */
-    bf_training *training;
-    bf_buf values;  /* "name": number or list, with commas */
-    bf_buf *curves; /* [measures] numbers at steps so far */
-    bf_error *err;
-} unit;
-
-static void tell(const unit *u, const char *words, double done)
+void bf_unit_tell(const bf_unit *u, const char *words, double done)
 {
     char line[300];
     snprintf(line, sizeof line, "%.100s, seed %zu: %.150s", u->group, u->seed, words);
@@ -46,193 +31,11 @@ static void tell(const unit *u, const char *words, double done)
         u->query->tell(u->query->tell_context, line, done);
 }
 
-/* ---- texts: held-out sequences of the training's own data */
-
-typedef struct {
-    int64_t *ids;
-    const int64_t **text;
-    size_t *length;
-    size_t n;
-} sequences;
-
-static void sequences_free(sequences *q)
-{
-    free(q->ids);
-    free(q->text);
-    free(q->length);
-}
-
-/* The true tokens of row b: what was masked is in the targets. Returns how many. */
-static size_t true_tokens(int64_t *to, const bf_batch *batch, size_t b, bool masked, size_t most)
-{
-    size_t n = 0;
-    for (size_t t = 0; t < batch->T && n < most; t++) {
-        const int32_t target = batch->target[(b * batch->T + t) * batch->heads];
-        to[n++] = masked && target >= 0 ? target : batch->input[b * batch->T + t];
-        if (!masked && t + 1 == batch->T && target >= 0 && n < most)
-            to[n++] = target;
-    }
-    return n;
-}
-
-static bf_code read_sequences(sequences *q, const unit *u, bool masked, size_t tokens,
-                              size_t documents)
-{
-    bf_data *data = bf_training_data(u->training);
-    const size_t held = bf_data_held_out(data), split = held ? BF_SPLIT_HELD_OUT : BF_SPLIT_TRAIN;
-    bf_code rc = BF_OK;
-    *q = (sequences){.ids = calloc(documents * (tokens + 1), sizeof *q->ids),
-                     .text = calloc(documents, sizeof *q->text),
-                     .length = calloc(documents, sizeof *q->length)};
-    if (!q->ids || !q->text || !q->length)
-        return bf_fail(u->err, BF_ENOMEM, "cannot hold %zu texts", documents);
-    for (size_t k = 0; q->n < documents && !rc && (k < held || !held); k++) {
-        bf_batch batch;
-        rc = bf_data_batch(&batch, data, (bf_split)split, k, u->err);
-        for (size_t b = 0; !rc && b < batch.B && q->n < documents; b++) {
-            int64_t *to = q->ids + q->n * (tokens + 1);
-            const size_t n = batch.input ? true_tokens(to, &batch, b, masked, tokens + 1) : 0;
-            if (n < tokens + 1 && (n < batch.T || n < 3))
-                continue;
-            q->text[q->n] = to;
-            q->length[q->n++] = n;
-        }
-    }
-    return rc || q->n
-               ? rc
-               : bf_fail(u->err, BF_EARG, "%s: no held-out sequences to measure on", u->group);
-}
-
-/* ---- measuring */
-
-/* A row of "measures". */
-typedef struct {
-    const char *as, *value;
-    size_t measure, result, tokens, documents;
-    bool series;
-} wanted;
-
-static bf_code read_wanted(wanted *w, const bf_json *row, const bf_place *place, bf_error *err)
-{
-    const char *measure = bf_json_string(bf_json_get(row, "measure"));
-    const bf_measure_info *m = NULL;
-    *w = (wanted){.as = bf_json_string(bf_json_get(row, "as")),
-                  .value = bf_json_string(bf_json_get(row, "value"))};
-    if (!w->as || !w->value || !measure)
-        return bf_place_fail(err, place, "wanted the strings \"as\", \"measure\" and \"value\"");
-    while ((m = bf_measure_at(w->measure)) && strcmp(m->name, measure) != 0)
-        w->measure++;
-    if (!m || m->kept)
-        return bf_place_fail(err, place, "no measure of models \"%.60s\"", measure);
-    for (int list = 0; list < 2; list++) {
-        const bf_measure_result *r = list ? m->series : m->results;
-        for (size_t k = 0; k < (list ? m->n_series : m->n_results); k++)
-            if (strcmp(r[k].name, w->value) == 0) {
-                w->result = k;
-                w->series = list == 1;
-                bf_code rc = bf_json_opt_size(&w->tokens, row, "tokens", 64, err);
-                if (!rc)
-                    rc = bf_json_opt_size(&w->documents, row, "documents", 16, err);
-                return rc || (w->tokens >= 2 && w->documents >= 1 && w->tokens <= 4096 &&
-                              w->documents <= 4096)
-                           ? rc
-                           : bf_place_fail(err, place,
-                                           "tokens %zu, documents %zu: wanted 2 to 4096, 1 to 4096",
-                                           w->tokens, w->documents);
-            }
-    }
-    return bf_place_fail(err, place, "%s has no result or series \"%.60s\"", m->name, w->value);
-}
-
-static void put_number(bf_buf *to, double value)
-{
-    if (isfinite(value))
-        bf_buf_printf(to, "%.12g", value);
-    else
-        bf_buf_text(to, "null");
-}
-
-/* The number, or the series' first row, of the model as it is now. */
-static bf_code take_value(bf_buf *to, const unit *u, bf_model *model, const wanted *w)
-{
-    const bf_measure *m = bf_measure_of(w->measure);
-    const bf_config *c = &model->config;
-    sequences q = {0};
-    double number[16] = {0};
-    const char *word[16] = {NULL};
-    const bf_claim_query query = {
-        .memory = u->query->memory, .threads = u->query->threads, .stop = u->query->stop};
-    bf_reading reading = {.result = calloc(m->info.n_results + 1, sizeof *reading.result),
-                          .series = calloc(m->info.n_series + 1, sizeof *reading.series)};
-    const size_t most = c->P && w->tokens > c->P ? c->P : w->tokens;
-    bf_code rc = reading.result && reading.series
-                     ? read_sequences(&q, u, bf_config_mask(c, 0).bidirectional, most, w->documents)
-                     : bf_fail(u->err, BF_ENOMEM, "cannot hold a measure's results");
-    for (size_t k = 0; k < m->info.n_params && k < 16; k++)
-        number[k] = m->info.params[k].value;
-    const bf_subject s = {.model = model,
-                          .text = q.text,
-                          .length = q.length,
-                          .n_texts = q.n,
-                          .number = number,
-                          .word = word,
-                          .seed = u->seed,
-                          .query = &query};
-    if (!rc)
-        rc = m->run(&reading, &s, u->err);
-    if (!rc && !w->series) {
-        put_number(to, reading.result[w->result].value);
-    } else if (!rc) {
-        const bf_series *y = &reading.series[w->result];
-        bf_buf_text(to, "[");
-        for (size_t k = 0; k < y->columns && k < MOST_VALUES; k++) {
-            bf_buf_text(to, k ? ", " : "");
-            put_number(to, y->value[k]);
-        }
-        bf_buf_text(to, "]");
-    }
-    for (size_t k = 0; reading.series && k < m->info.n_series; k++)
-        bf_series_free(&reading.series[k]);
-    free(reading.result);
-    free(reading.series);
-    sequences_free(&q);
-    return rc;
-}
-
-static size_t wanted_count(const unit *u)
-{
-    const bf_json *list = bf_json_get(u->row, "measures");
-    return list ? bf_json_count(list) : 0;
-}
-
-/* All wanted values of the model in the unit's folder, each on a line of its own. */
-static bf_code measure(bf_buf *lines, const unit *u)
-{
-    const bf_json *list = bf_json_get(u->row, "measures");
-    bf_model *model = NULL;
-    size_t k = 0;
-    bf_code rc = wanted_count(u) ? bf_model_open(&model, u->folder, u->err) : BF_OK;
-    for (const bf_json *c = model ? bf_json_first(list) : NULL; c && !rc;
-         c = bf_json_next(c), k++) {
-        const bf_place rows = bf_place_in(&u->place, "measures", 0),
-                       here = bf_place_in(&rows, NULL, k);
-        wanted w;
-        rc = read_wanted(&w, c, &here, u->err);
-        if (rc)
-            break;
-        tell(u, w.as, 0.99);
-        rc = take_value(lines, u, model, &w);
-        bf_buf_text(lines, "\n");
-    }
-    bf_model_free(model);
-    return rc;
-}
-
 /* Append line k to curve k. */
-static void add_lines(unit *u, const bf_buf *lines)
+static void add_lines(bf_unit *u, const bf_buf *lines)
 {
     const char *at = lines->data ? lines->data : "";
-    for (size_t k = 0; k < wanted_count(u); k++) {
+    for (size_t k = 0; k < bf_unit_wants(u); k++) {
         const size_t n = strcspn(at, "\n");
         bf_buf_text(&u->curves[k], u->curves[k].len ? ", " : "");
         if (n)
@@ -244,12 +47,12 @@ static void add_lines(unit *u, const bf_buf *lines)
 }
 
 /* The last values, and, if there were some on the way, the curves that end with them. */
-static bf_code measure_end(unit *u)
+static bf_code measure_end(bf_unit *u)
 {
     const bf_json *c = bf_json_get(u->row, "measures");
-    const bool curves = wanted_count(u) && u->curves[0].len;
+    const bool curves = bf_unit_wants(u) && u->curves[0].len;
     bf_buf lines = {0};
-    const bf_code rc = measure(&lines, u);
+    const bf_code rc = bf_unit_measure(&lines, u);
     const char *at = lines.data ? lines.data : "";
     if (!rc)
         add_lines(u, &lines);
@@ -276,10 +79,10 @@ static void say_step(void *context, const bf_train_state *s)
     char words[120];
     snprintf(words, sizeof words, "step %zu of %zu, loss %.4f, %.0f tokens/s", s->step, s->steps,
              s->loss, s->tokens_per_second);
-    tell(context, words, (double)s->step / (double)s->steps * 0.98);
+    bf_unit_tell(context, words, (double)s->step / (double)s->steps * 0.98);
 }
 
-static bf_code train_until(unit *u, size_t step, bf_train_state *state)
+static bf_code train_until(bf_unit *u, size_t step, bf_train_state *state)
 {
     bf_train_config *config = bf_training_config(u->training);
     config->threads = u->query->threads;
@@ -294,12 +97,12 @@ static bf_code train_until(unit *u, size_t step, bf_train_state *state)
 
 /* Where the values after so many steps are kept while the unit is at work: a run that resumes is
  * past them. */
-static void halfway_path(char path[1000], const unit *u, size_t step)
+static void halfway_path(char path[1000], const bf_unit *u, size_t step)
 {
     snprintf(path, 1000, "%s.at-%zu", u->folder, step);
 }
 
-static bf_code halfway(unit *u, size_t step, bf_train_state *state)
+static bf_code halfway(bf_unit *u, size_t step, bf_train_state *state)
 {
     char path[1000];
     bf_buf lines = {0};
@@ -310,7 +113,7 @@ static bf_code halfway(unit *u, size_t step, bf_train_state *state)
     } else {
         rc = train_until(u, step, state);
         if (!rc && state->step == step) { /* beyond it there is nothing to measure: null */
-            rc = measure(&lines, u);
+            rc = bf_unit_measure(&lines, u);
             if (!rc)
                 rc = lines.failed ? bf_fail(u->err, BF_ENOMEM, "cannot hold curves")
                                   : bf_file_write(path, lines.data, lines.len, u->err);
@@ -322,12 +125,12 @@ static bf_code halfway(unit *u, size_t step, bf_train_state *state)
     return rc;
 }
 
-static bf_code train(unit *u, bf_train_state *state)
+static bf_code train(bf_unit *u, bf_train_state *state)
 {
     const bf_json *at = bf_json_get(u->row, "at");
     size_t step;
     bf_code rc = BF_OK;
-    u->curves = calloc(wanted_count(u) + 1, sizeof *u->curves);
+    u->curves = calloc(bf_unit_wants(u) + 1, sizeof *u->curves);
     if (!u->curves)
         return bf_fail(u->err, BF_ENOMEM, "cannot hold curves");
     for (const bf_json *c = at ? bf_json_first(at) : NULL; c && !rc; c = bf_json_next(c)) {
@@ -340,7 +143,7 @@ static bf_code train(unit *u, bf_train_state *state)
 }
 
 /* The unit is done: what was kept for it on the way goes. */
-static void remove_halfway(const unit *u)
+static void remove_halfway(const bf_unit *u)
 {
     const bf_json *at = bf_json_get(u->row, "at");
     size_t step;
@@ -354,7 +157,15 @@ static void remove_halfway(const unit *u)
 
 /* ---- results */
 
-static bf_code write_result(unit *u, const bf_train_state *state, double seconds)
+static void put_known(bf_buf *to, const char *name, double value)
+{
+    if (!isfinite(value))
+        return;
+    bf_buf_printf(to, ", \"%s\": ", name);
+    bf_unit_number(to, value);
+}
+
+static bf_code write_result(bf_unit *u, const bf_train_state *state, double seconds)
 {
     char machine[200], date[40] = "";
     double per = 0.0;
@@ -367,13 +178,13 @@ static bf_code write_result(unit *u, const bf_train_state *state, double seconds
     bf_buf_text(&to, "{\"group\": ");
     bf_json_quote(&to, u->group);
     bf_buf_printf(&to, ", \"seed\": %zu,\n \"results\": {\"loss\": ", u->seed);
-    put_number(&to, state->loss);
-    bf_buf_text(&to, ", \"held_out\": ");
-    put_number(&to, state->held_out);
-    if (bf_json_number(bf_json_get(u->row, "per"), &per) && per > 0.0) {
-        bf_buf_text(&to, ", \"loss_per_p\": ");
-        put_number(&to, state->held_out / per);
-    }
+    bf_unit_number(&to, state->loss);
+    put_known(&to, "held_out", state->held_out);
+    if (bf_json_number(bf_json_get(u->row, "per"), &per) && per > 0.0)
+        put_known(&to, "loss_per_p", state->held_out / per);
+    put_known(&to, "right", state->right);
+    put_known(&to, "probe_input", state->probe[0]);
+    put_known(&to, "probe", state->probe[1]);
     bf_buf_bytes(&to, u->values.data ? u->values.data : "", u->values.len);
     bf_buf_printf(&to, "},\n \"steps\": %zu, \"config\": ", state->steps);
     bf_json_quote(&to, bf_json_string(bf_json_get(u->row, "config")));
@@ -411,7 +222,7 @@ static bf_code make_folder(const char *path, bf_error *err)
     return bf_fail(err, BF_EIO, "%.300s: cannot make the folder: %s", path, strerror(errno));
 }
 
-static bf_code run_unit(unit *u, const char *config)
+static bf_code run_unit(bf_unit *u, const char *config)
 {
     const double start = bf_seconds();
     bf_train_state state = {0};
@@ -427,9 +238,9 @@ static bf_code run_unit(unit *u, const char *config)
     if (!rc) {
         remove_training(u->folder);
         remove_halfway(u);
-        tell(u, "done", 1.0);
+        bf_unit_tell(u, "done", 1.0);
     }
-    for (size_t k = 0; u->curves && k < wanted_count(u); k++)
+    for (size_t k = 0; u->curves && k < bf_unit_wants(u); k++)
         bf_buf_free(&u->curves[k]);
     free(u->curves);
     bf_buf_free(&u->values);
@@ -454,7 +265,7 @@ static bf_code run_group(const bf_full_query *q, const bf_json *row, const bf_pl
     if (!path)
         return bf_fail(err, BF_ENOMEM, "cannot hold a path");
     for (const bf_json *c = bf_json_first(seeds); c && !rc; c = bf_json_next(c)) {
-        unit u = {.query = q, .row = row, .place = *place, .group = group, .err = err};
+        bf_unit u = {.query = q, .row = row, .place = *place, .group = group, .err = err};
         if (!bf_json_size(c, &u.seed)) {
             rc = bf_place_fail(err, place, "\"seeds\" wants whole numbers");
             break;

@@ -88,6 +88,11 @@ typedef struct {
     size_t step, steps;        /* done, wanted */
     double loss;               /* of the last step, nats (real numbers: Huber) */
     double held_out;           /* last measurement; NaN: none yet */
+    double right;              /* the same: part of the targets (of a task, of those that can be known)
+                                  that were the likeliest token; NaN: none yet, or real numbers */
+    double probe[2];           /* of the sine task, when all steps are done: R^2, on held-out sequences, of
+                                  a linear map from resid_pre[0] and resid_pre[1] to sin(factor x) at the
+                                  same position; else NaN */
     double rate, grad_norm;    /* of the last step, before clipping */
     double tokens_per_second;  /* of late */
     double seconds_left;

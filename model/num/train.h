@@ -61,6 +61,7 @@ typedef struct {
     real *dtrunk;                   /* [R,D] n-token heads: of the trunk's end */
     real *partial;                  /* [tiles,4,D] each tile's part of the norms' gradients */
     double *row_loss;               /* [R] */
+    uint8_t *row_right;             /* [R] the target of head 0 was the likeliest token */
     double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */
     unsigned *positions;            /* [T] 0, 1, ... */
     R(bf_train_desk) *desk;         /* [threads] */
@@ -85,6 +86,9 @@ void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool
  * from them, as bf_train_batch does.  loss: joint.weight times their mean -log p a token. BF_ENOMEM. */
 bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, uint64_t number, double share,
                           bf_error *err);
+
+/* bf_train_state.probe, of the sine task (train_probe.c).  BF_ENOMEM. */
+bf_code R(bf_train_probe)(double r2[2], R(bf_train) *t, bf_data *data, bf_error *err);
 
 /* ---- parts, for bf_train_batch ---- */
 

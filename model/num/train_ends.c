@@ -100,14 +100,16 @@ typedef struct {
 } loss_job;
 
 /* The loss -log softmax(x)[target]; x becomes scale times its cotangent softmax - onehot, whose target's
- * entry is minus the sum of all others, so that it stays exact where the model is sure. */
-BF_HOT static double token_loss(real *x, size_t V, size_t target, double scale)
+ * entry is minus the sum of all others, so that it stays exact where the model is sure.
+ * right: is none likelier? */
+BF_HOT static double token_loss(bool *right, real *x, size_t V, size_t target, double scale)
 {
     real max = x[0];
 #pragma omp simd reduction(max : max)
     for (size_t v = 1; v < V; v++)
         max = x[v] > max ? x[v] : max;
     const double shifted = (double)x[target] - (double)max;
+    *right = shifted >= 0.0;
     const double others = R(bf_exp_others)(x, V, target);
     const double sum = others + exp(shifted);
     const real factor = (real)(scale / sum);
@@ -135,7 +137,10 @@ static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n)
     for (size_t r = 0; r < n; r++) {
         const int32_t target = j->batch->target[(r0 + r) * j->batch->heads + j->k];
         real *x = logits + r * V;
-        t->row_loss[r0 + r] = target < 0 ? 0 : token_loss(x, V, (size_t)target, j->scale);
+        bool right = false;
+        t->row_loss[r0 + r] = target < 0 ? 0 : token_loss(&right, x, V, (size_t)target, j->scale);
+        if (j->k == 0)
+            t->row_right[r0 + r] = right;
         if (target < 0)
             memset(x, 0, V * sizeof *x);
     }

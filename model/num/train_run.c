@@ -124,11 +124,22 @@ static bf_code step(run *u, bf_error *err)
     return BF_OK;
 }
 
-/* Mean loss of the held-out batches. */
+/* Of the targets that can be known, how many there are, and how many the model knew. */
+static void count_right(size_t *right, size_t *of, const R(bf_train) *t, const bf_batch *batch)
+{
+    for (size_t r = 0; r < t->rows && batch->target; r++)
+        if (batch->target[r * batch->heads] >= 0 && (!batch->answer || batch->answer[r])) {
+            *right += t->row_right[r];
+            ++*of;
+        }
+}
+
+/* Mean loss of the held-out batches, and what of them is right. */
 static bf_code measure(run *u, bf_error *err)
 {
     const bf_train_config *c = u->job->config;
     const size_t there = bf_data_held_out(u->job->data), n = c->held_out < there ? c->held_out : there;
+    size_t right = 0, of = 0;
     double sum = 0;
     bf_code rc = BF_OK;
     for (size_t k = 0; k < n && !rc; k++) {
@@ -139,9 +150,12 @@ static bf_code measure(run *u, bf_error *err)
             break;
         R(bf_train_batch)(&part, u->t, &batch, false, 1);
         sum += part;
+        count_right(&right, &of, u->t, &batch);
     }
-    if (!rc)
+    if (!rc) {
         u->point.held_out = u->job->state->held_out = sum / (double)n;
+        u->job->state->right = of ? (double)right / (double)of : NAN;
+    }
     return rc;
 }
 
@@ -156,6 +170,8 @@ static bf_code write_log(run *u, bool measured, bf_error *err)
                       s->grad_norm, s->tokens_per_second, u->took) < 0;
     if (measured)
         bad |= fprintf(u->log, ", \"held_out\": %.17g", s->held_out) < 0;
+    if (measured && isfinite(s->right))
+        bad |= fprintf(u->log, ", \"right\": %.6g", s->right) < 0;
     bad |= fprintf(u->log, "}\n") < 0;
     bad |= fflush(u->log) != 0;
     return bad ? bf_fail(err, BF_EIO, "%.300s/log.jsonl: cannot write: %s", u->job->folder,
@@ -201,6 +217,17 @@ static bf_code go_on(run *u, bf_error *err)
             u->job->progress(u->job->context, u->job->state);
         u->recent = bf_seconds(); /* measuring and saving are no part of a step */
     }
+    return rc;
+}
+
+/* What is told of a training whose steps are all done, also if they were done before. */
+static bf_code conclude(run *u, bool went_on, bf_error *err)
+{
+    bf_code rc = BF_OK;
+    if (!went_on && u->job->config->held_out)
+        rc = measure(u, err);
+    if (!rc && bf_data_task(u->job->data) && bf_data_task(u->job->data)->kind == BF_TASK_SINE)
+        rc = R(bf_train_probe)(u->job->state->probe, u->t, u->job->data, err);
     return rc;
 }
 
@@ -250,11 +277,15 @@ bf_code R(bf_train_run)(const bf_train_job *job, bf_error *err)
         rc = begin(&u, err);
     if (!rc) {
         *job->state = (bf_train_state){.step = u.point.step, .steps = job->config->steps, .loss = NAN,
-                                       .held_out = u.point.held_out};
+                                       .held_out = u.point.held_out, .right = NAN,
+                                       .probe = {NAN, NAN}};
         rc = bf_train_log_open(&u.log, job, u.point.step, err);
     }
+    const bool to_do = !rc && u.point.step < job->config->steps;
     if (!rc)
         rc = go_on(&u, err);
+    if (!rc)
+        rc = conclude(&u, to_do, err);
     if (u.log)
         fclose(u.log);
     R(bf_train_free)(u.t);

@@ -144,6 +144,7 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
     if (t->config->cut == BF_CUT_LOCAL)
         lay_kept(to, t, c);
     t->row_loss = bf_room_take(to, R, sizeof(double));
+    t->row_right = bf_room_take(to, R, sizeof(uint8_t));
     t->squares = bf_room_take(to, t->layout->values / BF_TRAIN_PIECE + t->layout->n, sizeof(double));
     t->positions = bf_room_take(to, t->T, sizeof(unsigned));
     R(bf_train_desk) none, *desk = t->desk = bf_room_take(to, threads, sizeof *t->desk);
