@@ -200,6 +200,36 @@ static bf_code put_figures(bf_buf *to, const verify_one *one, const char *folder
     return rc;
 }
 
+static bf_code put_cell(bf_buf *to, const verify_one *one, const char *template, bf_error *err)
+{
+    char *words = NULL;
+    const bf_code rc = bf_claim_fill(&words, one->decided, template, err);
+    bf_buf_text(to, "| ");
+    put_text(to, words ? words : "");
+    bf_buf_text(to, " ");
+    free(words);
+    return rc;
+}
+
+static bf_code put_table(bf_buf *to, const verify_one *one, size_t k, bf_error *err)
+{
+    const char *cell;
+    bf_code rc = BF_OK;
+    put_paragraph(to, "", bf_claim_table_title(one->claim, k));
+    for (size_t row = 0; bf_claim_table_cell(one->claim, k, row, 0) && !rc; row++) {
+        size_t n = 0;
+        while ((cell = bf_claim_table_cell(one->claim, k, row, n)) && !rc) {
+            rc = put_cell(to, one, cell, err);
+            n++;
+        }
+        bf_buf_text(to, "|\n");
+        for (size_t c = 0; row == 0 && c < n; c++)
+            bf_buf_text(to, c + 1 < n ? "|---" : "|---|\n");
+    }
+    bf_buf_text(to, "\n");
+    return rc;
+}
+
 static void put_head(bf_buf *to, const verify_run *run)
 {
     bf_buf_text(
@@ -243,7 +273,11 @@ static bf_code put_claim(bf_buf *to, const verify_one *one, const char *folder, 
         bf_buf_printf(to, " (expected was: %s)", bf_verdict_name(d->expected));
     bf_buf_text(to, ".\n\n");
     put_paragraph(to, d->verdict == BF_VERDICT_OPEN ? "Not decided: " : "", d->answer);
-    const bf_code rc = put_figures(to, one, folder, err);
+    bf_code rc = BF_OK;
+    for (size_t k = 0; k < bf_claim_tables(one->claim) && !rc; k++)
+        rc = put_table(to, one, k, err);
+    if (!rc)
+        rc = put_figures(to, one, folder, err);
     put_paragraph(to, "*Exact:* ", bf_claim_word(one->claim, "exact"));
     put_paragraph(to, "*Open:* ", bf_claim_word(one->claim, "open"));
     put_evidence(to, d);

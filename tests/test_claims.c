@@ -47,6 +47,28 @@ static void assert_refused(scratch *s, const char *entries, const char *verdicts
         fail_msg("code %d, wanted \"%s\" in: %s", (int)rc, words, err.msg);
 }
 
+static void table__cells_are_checked(void **state)
+{
+    scratch *s = *state;
+    static const struct {
+        const char *table, *words;
+    } cases[] = {
+        {"3", "/tables/0: the number 3, wanted an object"},
+        {"{\"title\": \"t\", \"columns\": []}", "/tables/0/rows: missing"},
+        {"{\"title\": \"t\", \"columns\": [], \"rows\": []}", "/tables/0/columns: empty"},
+        {"{\"title\": \"t\", \"columns\": [\"a\", 1], \"rows\": []}", "/tables/0/columns/1: wanted a string"},
+        {"{\"title\": \"t\", \"columns\": [\"a\"], \"rows\": [[\"x\"], [\"x\", \"y\"]]}",
+         "/tables/0/rows/1: wanted a list of 1 cells"},
+        {"{\"title\": \"t\", \"columns\": [\"a\"], \"rows\": [[\"{a.rearched}\"]]}", "/tables/0/rows/0/0"},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        char verdicts[600];
+        snprintf(verdicts, sizeof verdicts,
+                 "{\"verdict\": \"holds\", \"answer\": \"\"}], \"tables\": [%s", cases[k].table);
+        assert_refused(s, usual_entry(), verdicts, cases[k].words);
+    }
+}
+
 static bf_decided *decide(scratch *s, const char *entries, const char *verdicts, bf_claim **claim)
 {
     bf_decided *d = NULL;
@@ -215,7 +237,7 @@ static void kept__reads_groups_and_pairs_seeds(void **state)
     static const char entries[] = "{\"name\": \"k\", \"measure\": \"kept\", \"with\": {\"group\": "
                                   "\"a\", \"value\": \"x\", \"curve\": \"c\"}}, "
                                   "{\"name\": \"g\", \"measure\": \"kept_gap\", \"with\": {\"a\": "
-                                  "\"a\", \"b\": \"b\", \"value\": \"x\"}}, "
+                                  "\"a\", \"b\": \"b\", \"value\": \"x\", \"curve\": \"c\"}}, "
                                   "{\"name\": \"m\", \"measure\": \"kept\", \"with\": {\"group\": "
                                   "\"none\", \"value\": \"x\"}}";
     bf_measured m;
@@ -245,6 +267,8 @@ static void kept__reads_groups_and_pairs_seeds(void **state)
     assert_close(m.value, (3.0 + 2.5 + 1.0) / 3.0, 1e-14);
     assert_close(bf_claim_series(d, "k.curve", 0)->value[1], 4, 1e-14);
     assert_close(bf_claim_series(d, "k.curve", 0)->high[1], 5, 1e-14);
+    assert_close(bf_claim_series(d, "g.curve", 0)->value[0], 0, 1e-14);
+    assert_close(bf_claim_series(d, "g.curve", 0)->value[1], 4, 1e-14);
     bf_decided_free(d);
     bf_claim_free(claim);
 }
@@ -317,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(open__names_file_field_found_and_wanted, scratch_open,
                                         scratch_close),
+        cmocka_unit_test_setup_teardown(table__cells_are_checked, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(open__survives_any_bytes, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(predicate__compares_and_joins, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(predicate__unknown_leaves_the_verdict_open, scratch_open,

@@ -36,6 +36,7 @@ enum {
     BF_SHAPE_VERDICT,
     BF_SHAPE_COMPARE,
     BF_SHAPE_FIGURE,
+    BF_SHAPE_TABLE,
     BF_SHAPES
 };
 extern const bf_claim_shape bf_claim_shapes[BF_SHAPES];
@@ -89,6 +90,10 @@ struct bf_claim {
  * NULL: results only. */
 bool bf_claim_lookup(size_t *entry, size_t *result, bool *series, const bf_claim *claim,
                      const char *name);
+
+/* The claim's figures and tables, against its measures (claim_figures.c).  BF_EFORMAT. */
+bf_code bf_claim_check_figures(bf_claim *claim, const bf_place *top, bf_error *err);
+bf_code bf_claim_check_tables(const bf_claim *claim, const bf_place *top, bf_error *err);
 
 /* "AMD EPYC ..., 2 processors": what the system says of itself (claim_find.c). */
 void bf_machine_words(char buf[200]);

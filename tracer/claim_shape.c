@@ -26,6 +26,7 @@ const bf_claim_shape bf_claim_shapes[BF_SHAPES] = {
                                                           {"exact", TEXT, false},
                                                           {"open", TEXT, false},
                                                           {"figures", LIST, false},
+                                                          {"tables", LIST, false},
                                                           {NULL, 0, false}}},
     [BF_SHAPE_ENTRY] = {"measure", (const bf_claim_field[]){{"name", TEXT, true},
                                                             {"measure", TEXT, true},
@@ -81,6 +82,10 @@ const bf_claim_shape bf_claim_shapes[BF_SHAPES] = {
                                                             {"y_log", BOOL, false},
                                                             {"caption", TEXT, true},
                                                             {NULL, 0, false}}},
+    [BF_SHAPE_TABLE] = {"table", (const bf_claim_field[]){{"title", TEXT, true},
+                                                          {"columns", LIST, true},
+                                                          {"rows", LIST, true},
+                                                          {NULL, 0, false}}},
 };
 
 bf_place bf_place_in(const bf_place *place, const char *key, size_t k)

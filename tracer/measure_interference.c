@@ -21,8 +21,8 @@ enum { PASSED, COSINE, CROSS, SMALL, MIDDLE, LARGE, TOKENS, RESULTS };
 static const bf_measure_result results[RESULTS] = {
     [PASSED] =
         {"passed_on", "part",
-         "what a small step on one token's loss does to the next token's, in units of what it "
-         "does to its own: <g_i, g_i+1> / <g_i, g_i>, mean over tokens; p by random signs "
+         "what small steps on tokens' losses do to the next tokens', in units of what they do to "
+         "their own: sum <g_i, g_i+1> / sum <g_i, g_i> over a text's tokens; p by random signs "
          "over texts (null: 0)"},
     [COSINE] = {"cosine", "", "between the gradients of two tokens of a text, mean over pairs"},
     [CROSS] = {"cross", "part", "of |sum of gradients|^2, what is no token's own: cross terms"},
@@ -123,6 +123,8 @@ static void compare(double answer[3], double *by_lag, const learner *y)
 {
     const size_t N = y->N, P = y->values;
     double square[4096], passed = 0.0, cosine = 0.0, all = 0.0, own = 0.0;
+    /* Sums first, then their ratio: where the model is sure of a token <g, g> is next to 0, and a mean
+     * of ratios would be made by these tokens alone. */
     for (size_t i = 0; i < N; i++)
         own += square[i] = dot(y->gradient + i * P, y->gradient + i * P, P);
     for (size_t i = 0; i < N; i++)
@@ -133,9 +135,9 @@ static void compare(double answer[3], double *by_lag, const learner *y)
             cosine += c;
             by_lag[j - i] += c / (double)(N - (j - i));
             if (j == i + 1)
-                passed += product / square[i];
+                passed += product;
         }
-    answer[PASSED] = passed / (double)(N - 1);
+    answer[PASSED] = passed / (own - square[N - 1]);
     answer[COSINE] = cosine / (0.5 * (double)(N * (N - 1)));
     answer[CROSS] = all / (all + own);
 }

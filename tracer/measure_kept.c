@@ -194,11 +194,12 @@ const bf_measure bf_measure_kept = {
 
 /* ---- kept_gap */
 
-enum { G_A, G_B, G_VALUE, GAP_PARAMS };
+enum { G_A, G_B, G_VALUE, G_CURVE, GAP_PARAMS };
 static const bf_measure_param gap_params[GAP_PARAMS] = {
     {"a", 0, 1, 1, "a group's name, a text", "the one"},
     {"b", 0, 1, 1, "a group's name, a text", "the other; pairs are made by seed"},
     {"value", 0, 1, 1, "the number's name, a text", "of \"results\""},
+    {"curve", 0, 0, 1, "a list's name, a text", "of \"results\", for a figure"},
 };
 enum { DIFFERENCE, RATIO, PAIRS, GAP_RESULTS };
 static const bf_measure_result gap_results[GAP_RESULTS] = {
@@ -207,6 +208,9 @@ static const bf_measure_result gap_results[GAP_RESULTS] = {
                     "(null: 0; with 5 seeds it cannot be below 1/16)"},
     [RATIO] = {"ratio", "", "a / b, mean over seeds with an interval by the bootstrap"},
     [PAIRS] = {"seeds", "", "that both groups have"},
+};
+static const bf_measure_result gap_series[] = {
+    {"curve", "", "the list's a - b, means over seeds"},
 };
 
 /* Differences and ratios of the seeds that both have. */
@@ -225,6 +229,24 @@ static size_t pair_up(double *difference, double *ratio, const units *a, const d
         m++;
     }
     return n;
+}
+
+/* Mean of a's lists less that of b's, as far as both go. */
+static bf_code subtract_curves(bf_series *out, const units *a, const units *b, const char *name,
+                               bf_error *err)
+{
+    bf_series x = {0}, y = {0};
+    bf_code rc = read_curve(&x, a, name, err);
+    if (!rc)
+        rc = read_curve(&y, b, name, err);
+    const size_t n = x.columns < y.columns ? x.columns : y.columns;
+    if (!rc && n)
+        rc = bf_series_new(out, 1, n, false, err);
+    for (size_t k = 0; k < n && !rc; k++)
+        out->value[k] = x.value[k] - y.value[k];
+    bf_series_free(&x);
+    bf_series_free(&y);
+    return rc;
 }
 
 static bf_code run_gap(bf_reading *out, const bf_subject *s, bf_error *err)
@@ -253,6 +275,8 @@ static bf_code run_gap(bf_reading *out, const bf_subject *s, bf_error *err)
                 rc = bf_bootstrap_mean(&e, ratio, n, 2000, s->seed, err);
             out->result[RATIO] = (bf_measured){e.mean, e.low, e.high, NAN};
             out->result[PAIRS] = bf_plain((double)n);
+            if (!rc && s->word[G_CURVE])
+                rc = subtract_curves(&out->series[0], &a, &b, s->word[G_CURVE], err);
         }
     }
     free(difference);
@@ -264,5 +288,5 @@ static bf_code run_gap(bf_reading *out, const bf_subject *s, bf_error *err)
 const bf_measure bf_measure_kept_gap = {
     {"kept_gap",
      "a number that training gave in two groups, pair by pair: kept by backflow verify --full",
-     gap_params, GAP_PARAMS, gap_results, GAP_RESULTS, NULL, 0, true},
+     gap_params, GAP_PARAMS, gap_results, GAP_RESULTS, gap_series, 1, true},
     run_gap};

@@ -14,7 +14,10 @@ static const bf_measure_param params[PARAMS] = {
     {"resamples", 1000, 100, 100000, NULL, "of the bootstrap over prompts"},
 };
 
-enum { REPEATED, SAMPLED, GREEDY, BEATEN, BEATEN_GREEDY, MASS, FAVOUR, DIFFERENCE, RESULTS };
+enum {
+    REPEATED, SAMPLED, GREEDY, BEATEN, BEATEN_GREEDY, MASS, FAVOUR, DIFFERENCE,
+    GREEDY_ENTROPY, SAMPLED_ENTROPY, LESS, RESULTS
+};
 static const bf_measure_result results[RESULTS] = {
     [REPEATED] = {"repeated", "nats",
                   "log-probability of the likeliest completion that is one token n times; this "
@@ -31,6 +34,11 @@ static const bf_measure_result results[RESULTS] = {
                 "V^n, (mass/V) / V^-n"},
     [DIFFERENCE] = {"difference", "nats",
                     "repeated - sampled; p by random signs over prompts (null: 0)"},
+    [GREEDY_ENTROPY] = {"greedy_entropy", "nats",
+                        "of the frequencies of the tokens in the greedy completion"},
+    [SAMPLED_ENTROPY] = {"sampled_entropy", "nats", "the same in a sampled one, mean"},
+    [LESS] = {"entropy_difference", "nats",
+              "greedy_entropy - sampled_entropy; p by random signs over prompts (null: 0)"},
 };
 
 /* Sum of log-probabilities of the last n of `length` tokens. */
@@ -71,6 +79,20 @@ static bf_code enumerate(bench *b, double *best, double *mass, bf_error *err)
     return rc;
 }
 
+/* Entropy of the frequencies of the completion's tokens: 0 if it is one token again and again. */
+static double entropy_of(const bench *b)
+{
+    const int64_t *tokens = b->tokens + b->start;
+    double sum = 0.0;
+    for (size_t k = 0; k < b->n; k++) {
+        size_t same = 0;
+        for (size_t m = 0; m < b->n; m++)
+            same += tokens[m] == tokens[k];
+        sum -= log((double)same / (double)b->n) / (double)b->n;
+    }
+    return sum;
+}
+
 /* Complete token by token: drawn, or the likeliest each time (seed NULL). */
 static bf_code complete(bench *b, double *sum, uint64_t *seed, bf_error *err)
 {
@@ -102,8 +124,11 @@ static bf_code ask(double *answer, bench *b, size_t t, size_t samples, bf_error 
     bf_code rc = enumerate(b, &answer[REPEATED], &answer[MASS], err);
     if (!rc)
         rc = complete(b, &answer[GREEDY], NULL, err);
+    answer[GREEDY_ENTROPY] = entropy_of(b);
+    answer[SAMPLED_ENTROPY] = 0.0;
     for (size_t k = 0; k < samples && !rc; k++) {
         rc = complete(b, &b->sample[k], &seed, err);
+        answer[SAMPLED_ENTROPY] += entropy_of(b) / (double)samples;
         beaten += b->sample[k] < answer[REPEATED];
         below_greedy += b->sample[k] < answer[GREEDY];
     }
@@ -114,6 +139,7 @@ static bf_code ask(double *answer, bench *b, size_t t, size_t samples, bf_error 
     answer[BEATEN_GREEDY] = below_greedy / (double)samples;
     answer[FAVOUR] = log(answer[MASS]) + ((double)b->n - 1.0) * log((double)b->V);
     answer[DIFFERENCE] = answer[REPEATED] - answer[SAMPLED];
+    answer[LESS] = answer[GREEDY_ENTROPY] - answer[SAMPLED_ENTROPY];
     return BF_OK;
 }
 
@@ -128,7 +154,7 @@ static bf_code sum_up(bf_reading *out, const double *answer, const bf_subject *s
             one[t] = answer[t * RESULTS + r];
         rc = bf_bootstrap_mean(&e, one, T, (size_t)s->number[P_RESAMPLES], s->seed + r, err);
         out->result[r] = (bf_measured){e.mean, e.low, e.high, NAN};
-        if (r == DIFFERENCE && T >= 5)
+        if ((r == DIFFERENCE || r == LESS) && T >= 5)
             out->result[r].p = bf_sign_test(one, T, 4999, s->seed);
     }
     return rc;

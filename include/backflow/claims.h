@@ -79,6 +79,11 @@ bool bf_claim_for_any_model(const bf_claim *claim);
  * or the n-th of a list of them. NULL where there is none. */
 size_t bf_claim_figures(const bf_claim *claim);
 const char *bf_claim_figure_word(const bf_claim *claim, size_t k, const char *field, size_t n);
+/* Its tables: number, title of the k-th, and a cell as a template (bf_claim_fill). Row 0 holds the
+ * columns' names. NULL where there is none. */
+size_t bf_claim_tables(const bf_claim *claim);
+const char *bf_claim_table_title(const bf_claim *claim, size_t k);
+const char *bf_claim_table_cell(const bf_claim *claim, size_t k, size_t row, size_t column);
 
 /* ---- deciding */
 

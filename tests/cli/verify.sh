@@ -50,6 +50,7 @@ refuses "text that is too short" "too short" verify C2 "$M" --text a
 refuses "no such model" "nowhere" verify C2 "$dir/nowhere"
 refuses "page of some claims" "all of them" verify C2 --write "$dir/page.md"
 refuses "training for some claims" "no CLAIM" verify C2 --full
+refuses "training of some, and a page" "decides nothing" verify --full --only copy --write "$dir/page.md"
 refuses "seeds without training" "for --full" verify C2 --seeds 2
 
 # ---- training: units that are there are not made again; a broken result is said
@@ -67,17 +68,20 @@ cat >"$dir/set/full/copy.json" <<'END'
 END
 export BACKFLOW_CLAIMS=$dir/set
 train() { "$B" verify --full --only copy --work "$dir/work" --results "$dir/results" "$@" >"$dir/out" 2>"$dir/err" </dev/null; }
-# the claims themselves are decided afterwards: leave only a quick one of each number
+# for the page below: one quick claim of each number, with a table
+sed -i 's/^ "expected":/ "tables": [{"title": "Beside others", "columns": ["what", "here"], "rows": [["reached | all", "{full.reached}"]]}],\n "expected":/' "$dir/set/C04.json"
 for k in 01 02 03 05 06 07 08 09 10 11 12 13; do
     sed "s/\"C4\"/\"C$k\"/" "$dir/set/C04.json" >"$dir/set/C$k.json"
 done
 train --seeds 1
 is "one unit" test -f "$dir/results/copy-1.json"
+is "and nothing is decided" test ! -s "$dir/out"
 is "and no more" test ! -f "$dir/results/copy-2.json"
 is "its work is gone" test ! -e "$dir/work"
 json "a result is JSON" "$dir/results/copy-1.json"
 holds "a result: measured" "$dir/results/copy-1.json" '"future": 0\.[0-9]+'
 holds "a result: over training" "$dir/results/copy-1.json" '"future_curve": \[0\.[0-9]+, 0\.[0-9]+\]'
+holds "a result: what is right" "$dir/results/copy-1.json" '"right": 0'
 holds "a result: machine" "$dir/results/copy-1.json" '"machine": ".* processors"'
 cp "$dir/results/copy-1.json" "$dir/before.json"
 train
@@ -112,6 +116,7 @@ is "what was kept on the way is gone" test ! -e "$dir/work"
 works "page" verify --write "$dir/page.md" --quiet
 holds "page: verdicts" "$dir/page.md" '^\| \[C4\]\(#C4\) \|'
 holds "page: what would refute" "$dir/page.md" '^\*\*Would be refuted\*\* if a loss reaches'
+holds "page: tables" "$dir/page.md" '^\| reached \\\| all \| [0-9.]+'
 is "page: figures" test -s "$dir/claims/C4-1.svg"
 holds "page: figures are shown" "$dir/page.md" '\(claims/C4-1\.svg\)'
 cp "$dir/claims/C4-1.svg" "$dir/a"
