@@ -202,11 +202,12 @@ static bf_code read_gates(sizes *s, bf_train_layout *y, bf_error *err)
     const bool list = mask && bf_json_kind(mask) == BF_JSON_ARRAY;
     bf_mask m = {0};
     bf_code rc = BF_OK;
-    for (const bf_json *one = list ? bf_json_first(mask) : mask; one && !rc; one = list ? bf_json_next(one) : NULL) {
+    const bf_json *one = list ? bf_json_first(mask) : mask;
+    for (; one && !rc; one = list ? bf_json_next(one) : NULL) {
         rc = bf_mask_read(&m, one, err);
         if (!rc && m.learnt && list)
-            rc = bf_fail(err, BF_EUNSUPPORTED, "field \"gate\" is \"learnt\" in a list of masks, wanted one mask for "
-                         "all layers");
+            rc = bf_fail(err, BF_EUNSUPPORTED, "field \"gate\" is \"learnt\" in a list of masks, wanted one "
+                         "mask for all layers");
     }
     if (rc)
         return bf_error_prefix(err, rc, "model: field \"backflow.mask\"");
@@ -319,7 +320,8 @@ void bf_train_unbind(bf_config *config, bf_weights *weights)
 /* ---- first values ---- */
 
 /* Of tensor k, in double; each value has its own draw, so that float and double runs begin alike. */
-static double first_value(const bf_train_tensor *t, bf_random *random, const bf_train_layout *y, double residual)
+static double first_value(const bf_train_tensor *t, bf_random *random, const bf_train_layout *y,
+                          double residual)
 {
     switch (t->first) {
     case BF_FIRST_NORMAL:

@@ -162,8 +162,8 @@ static void gates__that_are_not_there_or_not_wanted_are_refused(void **state)
         bf_error err = {0};
         snprintf(extra, sizeof extra, "\"backflow\": {\"mask\": {\"segment\": 3, \"compressive\": 0.5, "
                  "\"gate\": \"%s\"}}, ", bad[k].gate);
-        const made_model made = {.family = "gpt2", .L = 3, .D = 4, .H = 2, .F = 3, .V = 29, .P = 9,
-                                 .dtype = BF_F32, .tied = true, .seed = 1, .gates = bad[k].gates, .extra = extra};
+        const made_model made = {.family = "gpt2", .L = 3, .D = 4, .H = 2, .F = 3, .V = 29, .P = 9, .seed = 1,
+                                 .dtype = BF_F32, .tied = true, .gates = bad[k].gates, .extra = extra};
         make_folder(path);
         make_model(path, &made);
         const bf_code rc = bf_model_open(&model, path, &err);

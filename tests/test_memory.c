@@ -87,8 +87,8 @@ static void memory__answers_as_the_matrix_would(void **state)
             if (r && r % S == 0)
                 update(M, total, m.x + SIZE, m.x + 2 * SIZE, r - S, delta);
             for (size_t e = 0; e < WIDTH; e++) {
-                const double want = g * retrieve(m.x + r * WIDTH, M, total, e) + (1.0 - g) * local.z[r * WIDTH + e];
-                assert_true(fabs(m.z[r * WIDTH + e] - want) < 1e-12);
+                const double past = retrieve(m.x + r * WIDTH, M, total, e), here = local.z[r * WIDTH + e];
+                assert_true(fabs(m.z[r * WIDTH + e] - (g * past + (1.0 - g) * here)) < 1e-12);
             }
         }
     }
@@ -110,6 +110,7 @@ static void gate__slope_matches_central_difference(void **state)
     static memory m;
     static double dz[SIZE], dx[3 * SIZE];
     static const double logit[] = {-9.0, -0.7, 0.0, 2.3};
+    static const bf_detach cut[] = {BF_DETACH_NONE, BF_DETACH_MEMORY, BF_DETACH_MYOPIC};
     unsigned pos[N];
     double *scratch = calloc(bf_attention_vjp_scratch(N, WIDTH, true), sizeof *scratch);
     assert_non_null(scratch);
@@ -119,12 +120,12 @@ static void gate__slope_matches_central_difference(void **state)
     fill(dz, SIZE, 6);
     for (size_t k = 0; k < 6 * sizeof logit / sizeof *logit; k++) {
         const bf_mask mask = {.segment = S, .compressive = 0.5, .learnt = true, .delta = k % 2,
-                              .detach = (bf_detach[]){BF_DETACH_NONE, BF_DETACH_MEMORY, BF_DETACH_MYOPIC}[k / 2 % 3]};
+                              .detach = cut[k / 2 % 3]};
         const double b = logit[k / 6], h = 1e-4;
         double slope = 0.0;
         at_gate(&m, mask, b, dz);
-        const bf_head_flow_f64 flow = {.dq = dx, .dk = dx + SIZE, .dv = dx + 2 * SIZE, .dz = dz, .dgate = &slope,
-                                       .lddq = WIDTH, .ldd = WIDTH, .ldz = WIDTH};
+        const bf_head_flow_f64 flow = {.dq = dx, .dk = dx + SIZE, .dv = dx + 2 * SIZE, .dz = dz,
+                                       .dgate = &slope, .lddq = WIDTH, .ldd = WIDTH, .ldz = WIDTH};
         bf_attention_vjp_f64(&m.head, &flow, pos, N, scratch, NULL);
         const double moved = at_gate(&m, mask, b + h, dz) - at_gate(&m, mask, b - h, dz);
         assert_close(slope, moved / (2.0 * h), 1e-8); /* h^2 times a third derivative, rounding over h */
@@ -149,8 +150,8 @@ static void gate__at_its_ends_passes_finite_gradient(void **state)
         const bf_mask mask = {.segment = S, .compressive = 0.5, .learnt = true, .delta = k % 2};
         double slope = 0.0, residual = 0.0;
         at_gate(&m, mask, k / 2 ? 900.0 : -900.0, dz);
-        const bf_head_flow_f64 flow = {.dq = dx, .dk = dx + SIZE, .dv = dx + 2 * SIZE, .dz = dz, .dgate = &slope,
-                                       .lddq = WIDTH, .ldd = WIDTH, .ldz = WIDTH};
+        const bf_head_flow_f64 flow = {.dq = dx, .dk = dx + SIZE, .dv = dx + 2 * SIZE, .dz = dz,
+                                       .dgate = &slope, .lddq = WIDTH, .ldd = WIDTH, .ldz = WIDTH};
         bf_attention_vjp_f64(&m.head, &flow, pos, N, scratch, &residual);
         assert_true(slope == 0.0 && residual < 1e-12);
         for (size_t n = 0; n < 3 * SIZE; n++)
