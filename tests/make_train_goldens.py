@@ -131,10 +131,8 @@ class Model:
             share = self.mask["compressive"]
             if self.mask.get("gate") == "learnt":
                 share = torch.sigmoid(self.w["backflow.layers.%s.memory_gate" % at.split(".")[1]])[:, None, None]
-            answers = memory_answers(q, k, v, self.mask["segment"], self.mask.get("update") == "delta")
-            if self.cut == "myopic" or self.mask.get("detach") == "memory":
-                answers = memory_answers(q, k.detach(), v.detach(), self.mask["segment"],
-                                         self.mask.get("update") == "delta")
+            past = (other_k, other_v) if self.cut or self.mask.get("detach") == "memory" else (k, v)
+            answers = memory_answers(q, *past, self.mask["segment"], self.mask.get("update") == "delta")
             z = share * answers + (1 - share) * z
         z = z.transpose(1, 2).reshape(*x.shape[:2], self.H * self.K)
         return self.linear(z, at + ("attn.c_proj" if self.gpt2 else "self_attn.o_proj"))
@@ -302,6 +300,7 @@ def main():
     make("compressive_delta", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), steps=200)
     make("compressive_cut", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta",
                                        detach="memory"))
+    make("compressive_states", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), cut="states")
     make("encoder", GPT2, dict(bidirectional=True))
     make("real", GPT2, channels=2)
     make("real_myopic", GPT2, channels=2, cut="myopic")

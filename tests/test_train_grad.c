@@ -40,7 +40,8 @@ static void check_gradients(const char *name, size_t threads)
 #define CASES(each)                                                                                \
     each(gpt2) each(llama) each(mistral) each(qwen2) each(myopic) each(states) each(local)         \
     each(heads) each(sink) each(segment) each(segment_cut) each(compressive)                       \
-    each(compressive_learnt) each(compressive_delta) each(compressive_cut) each(encoder)           \
+    each(compressive_learnt) each(compressive_delta) each(compressive_cut)                         \
+    each(compressive_states) each(encoder)                                                         \
     each(real) each(real_myopic)
 
 CASES(GRADIENTS)

@@ -66,7 +66,7 @@ for words in '"gate": "learnt"/"gate": "fixed"' '"update": "delta"/"update": "li
     refuses "resume with $words" "another training \(mask\." train "$dir/other.json" -o "$dir/m" --resume
 done
 sed 's/"gate": "learnt"/"gate": "open"/' "$dir/m.json" >"$dir/other.json"
-refuses "another gate" 'field "mask.gate" is "open", wanted one of fixed.learnt' train "$dir/other.json" -o "$dir/x"
+refuses "another gate" 'field "mask.gate" is the string "open", wanted one of fixed.learnt' train "$dir/other.json" -o "$dir/x"
 sed 's/"compressive": 0.5, //' "$dir/m.json" >"$dir/other.json"
 refuses "a gate of nothing" '"gate" or "update" without "compressive"' train "$dir/other.json" -o "$dir/x"
 sed 's/"gpt2"/"llama"/' "$dir/m.json" >"$dir/other.json"
