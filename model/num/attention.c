@@ -270,12 +270,12 @@ static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const
     const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), past = stored > lo ? stored - lo : 0;
     R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->ds + skip + past, n, b->q, b->ldq, true,
                to->dk + at + past * to->ldd, to->ldd);
-    if (past) /* a cut leaves nothing before the segment: base is 0 here */
-        R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
     R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->p + skip + past, b->ldp, b->dz, b->ldz, true,
                to->dv + at + past * to->ldd, to->ldd);
-    if (past)
+    if (past) { /* a cut leaves nothing before the segment: base is 0 here */
+        R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
         R(bf_gemm)(true, false, past, K, b->n, 1, b->p + skip, b->ldp, b->dz, b->ldz, true, b->du, b->lddu);
+    }
     if (!b->keys.sinks || cut)
         return;
     R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->ds, n, b->q, b->ldq, true, to->dk, to->ldd);

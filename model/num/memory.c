@@ -108,7 +108,8 @@ void R(bf_memory_store)(const R(bf_head) *h, real *u)
         if (!b)
             continue;
         read_stored(&w, b, b + S);
-        R(bf_gemm)(false, false, S, h->K, b, -1, h->links + b * N, N, u, h->ldu, true, u + b * h->ldu, h->ldu);
+        R(bf_gemm)(false, false, S, h->K, b, -1, h->links + b * N, N, u, h->ldu, true, u + b * h->ldu,
+                   h->ldu);
     }
 }
 
