@@ -88,6 +88,8 @@ const bf_train_field bf_train_fields[] = {
     SIZE("mask", "segment", mask.segment, 0, LONG, 0),
     SIZE("mask", "memory", mask.memory, 0, LONG, 0),
     NUMBER("mask", "compressive", mask.compressive, 0, 0.999999, 0),
+    CHOICE("mask", "gate", mask.gate, "fixed|learnt", false),
+    CHOICE("mask", "update", mask.update, "linear|delta", false),
     CHOICE("mask", "detach", mask.detach, "none|memory", false),
     BOOL("mask", "bidirectional", mask.bidirectional, 0),
     OBJECT("", "objective", has_objective, false),

@@ -79,7 +79,7 @@ typedef struct {
         bool random, alone;
     } joint;
     struct {
-        size_t window, sink, segment, memory, detach;
+        size_t window, sink, segment, memory, gate, update, detach;
         double compressive;
         bool bidirectional;
     } mask;

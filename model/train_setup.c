@@ -257,6 +257,10 @@ static void put_extras(bf_buf *out, const bf_training *t)
                 bf_buf_printf(out, "\"%s\": %zu, ", size[k].name, size[k].value);
         if (f->mask.compressive > 0.0)
             bf_buf_printf(out, "\"compressive\": %.17g, ", f->mask.compressive);
+        if (f->mask.gate)
+            bf_buf_text(out, "\"gate\": \"learnt\", ");
+        if (f->mask.update)
+            bf_buf_text(out, "\"update\": \"delta\", ");
         bf_buf_printf(out, "\"detach\": \"%s\", \"bidirectional\": %s}",
                       CHOSEN(detach, f, mask.detach), f->mask.bidirectional ? "true" : "false");
     }

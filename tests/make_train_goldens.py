@@ -51,13 +51,16 @@ def flow_of(mask, cut):
     return torch.ones(T, T, dtype=torch.bool)
 
 
-def memory_answers(q, k, v, S):
-    """Infini-attention's memory, segment after segment of S (arXiv:2404.07143, without the delta rule)."""
+def memory_answers(q, k, v, S, delta):
+    """Infini-attention's memory, segment after segment of S (arXiv:2404.07143)."""
     soft_q, soft_k = F.elu(q) + 1, F.elu(k) + 1
     M, z, out = 0, 0, [torch.zeros_like(q[:, :, :S])]
     for b in range(S, T, S):
         before, here = slice(b - S, b), slice(b, b + S)
-        M = M + soft_k[:, :, before].transpose(-1, -2) @ v[:, :, before]
+        new = v[:, :, before]
+        if delta and b > S:
+            new = new - soft_k[:, :, before] @ M / (soft_k[:, :, before] @ z)
+        M = M + soft_k[:, :, before].transpose(-1, -2) @ new
         z = z + soft_k[:, :, before].sum(-2).unsqueeze(-1)
         out.append(soft_q[:, :, here] @ M / (soft_q[:, :, here] @ z))
     return torch.cat(out, 2)
@@ -126,7 +129,11 @@ class Model:
         z = (p * flow) @ v + (p * ~flow) @ other_v
         if "compressive" in self.mask:
             share = self.mask["compressive"]
-            z = share * memory_answers(q, k, v, self.mask["segment"]) + (1 - share) * z
+            if self.mask.get("gate") == "learnt":
+                share = torch.sigmoid(self.w["backflow.layers.%s.memory_gate" % at.split(".")[1]])[:, None, None]
+            past = (other_k, other_v) if self.cut or self.mask.get("detach") == "memory" else (k, v)
+            answers = memory_answers(q, *past, self.mask["segment"], self.mask.get("update") == "delta")
+            z = share * answers + (1 - share) * z
         z = z.transpose(1, 2).reshape(*x.shape[:2], self.H * self.K)
         return self.linear(z, at + ("attn.c_proj" if self.gpt2 else "self_attn.o_proj"))
 
@@ -180,12 +187,14 @@ def cross_entropy(logits, target):
 
 # ---- weights and batches ------------------------------------------------------------------------------
 
-def make_weights(config, heads, seed):
+def make_weights(config, heads, seed, learnt=False):
     """transformers' names and shapes, with values that leave no gradient small."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     w = {name: p.detach().clone() for name, p in model.named_parameters()}
     layers = config.get("n_layer", config.get("num_hidden_layers"))
+    if learnt:
+        w |= {"backflow.layers.%d.memory_gate" % l: torch.zeros(config["n_head"]) for l in range(layers)}
     for k in range(heads - 1):
         for name in [n for n in w if ".%d." % (layers - 1) in n]:
             w[name.replace(".%d." % (layers - 1), ".%d." % (layers + k))] = w[name].clone()
@@ -248,7 +257,7 @@ def make(name, config, mask=None, cut=None, heads=1, channels=0, steps=0, plain=
     config = dict(config)
     if channels:
         config.update(vocab_size=channels + 1, tie_word_embeddings=False)
-    w = make_weights(config, heads, sum(map(ord, name)))
+    w = make_weights(config, heads, sum(map(ord, name)), (mask or {}).get("gate") == "learnt")
     kept = Model(config, make_weights(config, 1, 1), mask) if cut == "local" else None
     tokens, target = make_batches(config, heads, channels)
     model = Model(config, {k: v.clone().requires_grad_() for k, v in w.items()}, mask, cut, kept)
@@ -287,6 +296,11 @@ def main():
     make("segment", GPT2, dict(segment=5, memory=3))
     make("segment_cut", LLAMA, dict(segment=5, memory=3, detach="memory"))
     make("compressive", GPT2, dict(segment=5, compressive=0.4))
+    make("compressive_learnt", GPT2, dict(segment=5, compressive=0.4, gate="learnt"), heads=2)
+    make("compressive_delta", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), steps=200)
+    make("compressive_cut", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta",
+                                       detach="memory"))
+    make("compressive_states", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), cut="states")
     make("encoder", GPT2, dict(bidirectional=True))
     make("real", GPT2, channels=2)
     make("real_myopic", GPT2, channels=2, cut="myopic")

@@ -39,7 +39,9 @@ static void check_gradients(const char *name, size_t threads)
 
 #define CASES(each)                                                                                \
     each(gpt2) each(llama) each(mistral) each(qwen2) each(myopic) each(states) each(local)         \
-    each(heads) each(sink) each(segment) each(segment_cut) each(compressive) each(encoder)         \
+    each(heads) each(sink) each(segment) each(segment_cut) each(compressive)                       \
+    each(compressive_learnt) each(compressive_delta) each(compressive_cut)                         \
+    each(compressive_states) each(encoder)                                                         \
     each(real) each(real_myopic)
 
 CASES(GRADIENTS)
@@ -60,7 +62,8 @@ static double difference(golden *g, const bf_batch *batch, double *value)
 /* Where nothing is cut the gradient is the slope of the loss. */
 static void train_batch__gradients_are_central_differences(void **state)
 {
-    static const char *const name[] = {"gpt2", "qwen2", "heads", "segment", "compressive", "encoder", "real"};
+    static const char *const name[] = {"gpt2", "qwen2", "heads", "segment", "compressive", "compressive_learnt",
+                                       "compressive_delta", "encoder", "real"};
     (void)state;
     for (size_t n = 0; n < sizeof name / sizeof *name; n++) {
         golden g;
@@ -253,6 +256,12 @@ static void train_adamw__losses_are_pytorchs_llama(void **state)
     check_losses("llama");
 }
 
+static void train_adamw__losses_are_pytorchs_compressive_delta(void **state)
+{
+    (void)state;
+    check_losses("compressive_delta");
+}
+
 #define TEST(name) cmocka_unit_test(train_batch__gradients_are_pytorchs_##name),
 
 int main(void)
@@ -264,6 +273,7 @@ int main(void)
         cmocka_unit_test(train_batch__no_targets_no_gradient),
         cmocka_unit_test(train_adamw__losses_are_pytorchs_gpt2),
         cmocka_unit_test(train_adamw__losses_are_pytorchs_llama),
+        cmocka_unit_test(train_adamw__losses_are_pytorchs_compressive_delta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,7 @@ enum { BF_TRAIN_TILE = 256, BF_TRAIN_PIECE = 1 << 16 }; /* rows; values of the o
 /* One layer's weights, in the one array of all; NULL: there is none. q, k, v are one matrix, and so are
  * gate and up. */
 typedef struct {
-    real *norm1_w, *norm1_b, *norm2_w, *norm2_b, *qkv_b, *o_b, *up_b, *out_b;
+    real *norm1_w, *norm1_b, *norm2_w, *norm2_b, *qkv_b, *o_b, *up_b, *out_b, *gate;
     R(bf_mat) qkv, o, up, out;
 } R(bf_train_block);
 
@@ -29,6 +29,7 @@ typedef struct {
     real *mean1, *rstd1, *mean2, *rstd2; /* [R] */
     real *qkv;                 /* [R,(H+2G)K]; q and k rotated */
     real *pattern;             /* [B,H,T,T] */
+    real *u, *links;           /* [R,GK] [B,G,T,T] as bf_head's; NULL without the delta rule */
     real *z;                   /* [R,HK] */
     real *slope;               /* [R,F]: act'; gated [R,2F]: d hidden / d gate | d hidden / d up */
     real *hidden;              /* [R,F] */
@@ -60,6 +61,7 @@ typedef struct {
     real *dqkv_whole;               /* BF_CUT_STATES: [R,(H+2G)K] before the cut */
     real *dtrunk;                   /* [R,D] n-token heads: of the trunk's end */
     real *partial;                  /* [tiles,4,D] each tile's part of the norms' gradients */
+    double *dgate;                  /* [B,H] each sequence's part of the gates' gradients */
     double *row_loss;               /* [R] */
     uint8_t *row_right;             /* [R] the target of head 0 was the likeliest token */
     double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */

@@ -97,6 +97,10 @@ static R(bf_head) head_of(const pass *p, size_t s, size_t h)
                        .scale = (real)c->attn_scale[p->l], .mask = bf_config_mask(c, p->l)};
     if (p->cut != BF_CUT_NONE)
         head.mask.detach = BF_DETACH_MYOPIC;
+    head.gate = R(bf_memory_gate)(&head.mask, p->b->gate, h);
+    head.u = head.mask.delta ? p->a->u + s * t->T * c->G * K + g * K : head.v;
+    head.ldu = head.mask.delta ? c->G * K : ld;
+    head.links = head.mask.delta ? p->a->links + (s * c->G + g) * t->T * t->T : NULL;
     head.kept_k = kept ? kept + (c->H + g) * K : NULL;
     head.kept_v = kept ? kept + (c->H + c->G + g) * K : NULL;
     return head;
@@ -109,6 +113,9 @@ static void attention_task(void *context, size_t task, size_t worker)
     const pass *p = context;
     const bf_config *c = p->t->c;
     const size_t s = task / c->G, g = task % c->G, group = c->H / c->G, T = p->t->T;
+    const R(bf_head) first = head_of(p, s, g * group);
+    if (first.mask.delta)
+        R(bf_memory_store)(&first, p->a->u + s * T * c->G * c->K + g * c->K);
     for (size_t h = g * group; h < (g + 1) * group; h++) {
         const R(bf_head) head = head_of(p, s, h);
         R(bf_attention_pattern)(&head, 0, T);
@@ -244,6 +251,8 @@ static void attention_back_task(void *context, size_t task, size_t worker)
         const R(bf_head) head = head_of(p, s, h);
         flow.dq = dqkv + h * K;
         flow.dz = t->dz + s * T * c->H * K + h * K;
+        flow.dgate = p->b->gate ? &t->dgate[s * c->H + h] : NULL;
+        t->dgate[s * c->H + h] = 0;
         if (p->cut == BF_CUT_LOCAL)
             R(bf_train_local_vjp)(&head, &flow, t->desk[worker].attention);
         else
@@ -277,6 +286,18 @@ static R(bf_train_product) product(const R(bf_train) *t, const R(bf_mat) *W, con
                                  dy, x, W->out, W->in};
 }
 
+/* (+)= the sequences' parts, in their order. */
+static void sum_gates(const R(bf_train) *t, const real *gate)
+{
+    real *to = R(bf_train_grad)(t, gate);
+    for (size_t h = 0; h < t->c->H; h++) {
+        double sum = t->add ? (double)to[h] : 0;
+        for (size_t s = 0; s < t->B; s++)
+            sum += t->dgate[s * t->c->H + h];
+        to[h] = (real)sum;
+    }
+}
+
 void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
                             unsigned from)
 {
@@ -298,4 +319,6 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
     R(bf_train_weights)(list, 4, t->rows, t->add, t->pool);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);
+    if (b->gate)
+        sum_gates(t, b->gate);
 }

@@ -48,6 +48,30 @@ is "runs are alike" cmp -s "$dir/a/model.safetensors" "$dir/b/model.safetensors"
 works "another seed" train "$dir/c.json" -o "$dir/s" --seed 2 --quiet
 is "another seed gives another model" sh -c "! cmp -s '$dir/a/model.safetensors' '$dir/s/model.safetensors'"
 
+# ---- compressive memory: its gates are weights
+cat >"$dir/m.json" <<'END'
+{"model": {"family": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 40},
+ "data": {"task": {"kind": "copy", "symbols": 5, "most": 6}},
+ "mask": {"segment": 6, "compressive": 0.5, "gate": "learnt", "update": "delta"},
+ "context": 40, "batch": 2, "steps": 30, "measure": 0}
+END
+works "train with a memory" train "$dir/m.json" -o "$dir/m" --threads 2 --quiet
+holds "config.json says how it is read and written" "$dir/m/config.json" '"gate": "learnt", "update": "delta"'
+is "its gates are saved" grep -aq '"backflow.layers.1.memory_gate":' "$dir/m/model.safetensors"
+works "it traces" trace "$dir/m" --text '<s> a b c d | a b c d <s> b b c | b' --check -o "$dir/t.safetensors"
+works "one thread, with a memory" train "$dir/m.json" -o "$dir/m1" --threads 1 --quiet
+is "threads change no bit of it" cmp -s "$dir/m/model.safetensors" "$dir/m1/model.safetensors"
+for words in '"gate": "learnt"/"gate": "fixed"' '"update": "delta"/"update": "linear"'; do
+    sed "s/$words/" "$dir/m.json" >"$dir/other.json"
+    refuses "resume with $words" "another training \(mask\." train "$dir/other.json" -o "$dir/m" --resume
+done
+sed 's/"gate": "learnt"/"gate": "open"/' "$dir/m.json" >"$dir/other.json"
+refuses "another gate" 'field "mask.gate" is the string "open", wanted one of fixed.learnt' train "$dir/other.json" -o "$dir/x"
+sed 's/"compressive": 0.5, //' "$dir/m.json" >"$dir/other.json"
+refuses "a gate of nothing" '"gate" or "update" without "compressive"' train "$dir/other.json" -o "$dir/x"
+sed 's/"gpt2"/"llama"/' "$dir/m.json" >"$dir/other.json"
+refuses "rotary positions" 'found "compressive" with rotary positions' train "$dir/other.json" -o "$dir/x"
+
 # ---- folders that are not ours, or another training's
 before=$(cksum "$dir"/a/*)
 refuses "the folder is not empty" "wanted an empty folder" train "$dir/c.json" -o "$dir/a"
