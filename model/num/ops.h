@@ -45,6 +45,8 @@ typedef struct {
     const real *kept_k, *kept_v; /* NULL, or those of another run, laid out as k and v: they take the
                                   * place of k and v where the mask passes no gradient. Not for the VJP */
     real *pattern;         /* [N,N] row = query */
+    const real *factor;    /* NULL, or [N,N]: dropout's, by which the VJP takes the pattern to have been
+                            * multiplied before bf_attention_mix; not with a compressive memory */
     size_t N, K, ldq, ldk, ldv;
     real scale;
     bf_mask mask;          /* zero: causal, full */

@@ -18,6 +18,7 @@ typedef struct {
     R(bf_train) *t;
     const bf_joint *joint;
     uint64_t seed, number;
+    size_t sequences;       /* of the batch, before the completions */
     size_t context, T, all; /* tokens of a prefix; of a sequence; sequences in all */
     int32_t *tokens;        /* [all,T] */
     double *logp;           /* [all] of the completions */
@@ -70,6 +71,7 @@ static size_t group_size(const R(bf_train) *t, size_t rows, size_t T)
 static void sample(draws *d, size_t group)
 {
     R(bf_train) *t = d->t;
+    t->dropping = false;
     for (d->first = 0; d->first < d->all; d->first += group) {
         set_shape(t, d->all - d->first < group ? d->all - d->first : group, d->T);
         const bf_batch batch = {.B = t->B, .T = d->T, .heads = 1, .input = d->tokens + d->first * d->T};
@@ -121,6 +123,7 @@ static double learn(draws *d, size_t n, size_t group, int32_t *target, double sh
         target[k] = -1;
     for (size_t first = 0; first < n; first += group) {
         set_shape(t, n - first < group ? n - first : group, d->T);
+        t->sequence = d->sequences + first;
         const int32_t *tokens = d->tokens + first * d->T;
         for (size_t b = 0; b < t->B; b++)
             memcpy(target + b * d->T + d->context - 1, tokens + b * d->T + d->context,
@@ -129,6 +132,7 @@ static double learn(draws *d, size_t n, size_t group, int32_t *target, double sh
         loss += R(bf_train_pass)(t, &batch, true, scale);
         t->add = true;
     }
+    t->sequence = 0;
     return loss;
 }
 
@@ -144,13 +148,12 @@ static void begin(draws *d, const bf_batch *batch)
     }
 }
 
-bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, uint64_t number, double share,
-                          bf_error *err)
+bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err)
 {
     const bf_joint *j = &t->config->joint;
     const size_t T = j->context + j->n, all = j->prefixes * j->samples, group = group_size(t, t->rows, T);
-    draws d = {.t = t, .joint = j, .seed = t->config->seed, .number = number, .context = j->context, .T = T,
-               .all = all};
+    draws d = {.t = t, .joint = j, .seed = t->config->seed, .number = t->number, .sequences = batch->B,
+               .context = j->context, .T = T, .all = all};
     d.tokens = calloc(all, T * sizeof *d.tokens);
     d.logp = calloc(all, sizeof *d.logp);
     int32_t *target = calloc(group, T * sizeof *target);

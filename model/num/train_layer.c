@@ -61,6 +61,32 @@ static void rotate(const R(bf_train) *t, real *qkv, size_t r0, size_t n, bool in
                      c->H + c->G, c->K, half, c->rotary_pairs, inverse);
 }
 
+/* Which of t->block the pass is of. */
+static size_t block_of(const pass *p)
+{
+    return (size_t)(p->b - p->t->block);
+}
+
+/* y = x + dropout of y, n rows from r0 on, if anything is dropped there; else y holds x already. */
+static void drop_and_add(const pass *p, bf_drop place, real *y, const real *x, size_t r0, size_t n)
+{
+    const size_t D = p->t->c->D;
+    if (!R(bf_train_drops)(p->t, place))
+        return;
+    R(bf_train_drop)(p->t, place, block_of(p), y, y, r0, n);
+    for (size_t k = r0 * D; k < (r0 + n) * D; k++)
+        y[k] += x[k];
+}
+
+/* The part of dy that dropout lets through, in room; dy itself where nothing is dropped. */
+static const real *let_through(const pass *p, bf_drop place, real *room, const real *dy, size_t r0, size_t n)
+{
+    if (!R(bf_train_drops)(p->t, place))
+        return dy;
+    R(bf_train_drop)(p->t, place, block_of(p), room, dy, r0, n);
+    return room;
+}
+
 /* ---- forward ---- */
 
 static void norm_tile(const R(bf_train) *t, size_t r0, size_t n, real *y, real *mean, real *rstd,
@@ -102,16 +128,36 @@ static R(bf_head) head_of(const pass *p, size_t s, size_t h)
     return head;
 }
 
+/* The factors of a head's weights, in the worker's room. */
+static const real *draw_factors(const pass *p, const R(bf_head) *head, size_t s, size_t h, size_t worker)
+{
+    real *factor = p->t->desk[worker].factor;
+    R(bf_train_factors)(p->t, block_of(p), s, h, &head->mask, factor);
+    return factor;
+}
+
+/* Values are mixed by the pattern times the factors, which stay beside it: the VJP wants both. */
+static void drop_pattern(const pass *p, R(bf_head) *head, size_t s, size_t h, size_t worker)
+{
+    const size_t n = head->N * head->N;
+    real *dropped = p->t->desk[worker].factor;
+    draw_factors(p, head, s, h, worker);
+    for (size_t k = 0; k < n; k++)
+        dropped[k] *= head->pattern[k];
+    head->pattern = dropped;
+}
+
 /* Heads of one key/value group of one sequence. */
 static void attention_task(void *context, size_t task, size_t worker)
 {
-    (void)worker;
     const pass *p = context;
     const bf_config *c = p->t->c;
     const size_t s = task / c->G, g = task % c->G, group = c->H / c->G, T = p->t->T;
     for (size_t h = g * group; h < (g + 1) * group; h++) {
-        const R(bf_head) head = head_of(p, s, h);
+        R(bf_head) head = head_of(p, s, h);
         R(bf_attention_pattern)(&head, 0, T);
+        if (R(bf_train_drops)(p->t, BF_DROP_WEIGHTS))
+            drop_pattern(p, &head, s, h, worker);
         R(bf_attention_mix)(&head, p->a->z + s * T * c->H * c->K + h * c->K, c->H * c->K, 0, T);
     }
 }
@@ -153,14 +199,17 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile), D = t->c->D, Q = b->o.in;
     real *mid = a->mid + r0 * D, *next = p->next + r0 * D;
     real *up = (t->c->gated ? a->slope : a->hidden) + r0 * b->up.out;
-    begin_rows(mid, a->x + r0 * D, b->o_b, n, D);
-    multiply(mid, a->z + r0 * Q, Q, n, &b->o, true);
+    const bool begun = begin_rows(mid, R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? NULL : a->x + r0 * D, b->o_b,
+                                  n, D);
+    multiply(mid, a->z + r0 * Q, Q, n, &b->o, begun);
+    drop_and_add(p, BF_DROP_ATTN_OUT, a->mid, a->x, r0, n);
     norm_tile(t, r0, n, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
     const bool add = begin_rows(up, NULL, b->up_b, n, b->up.out);
     multiply(up, a->normed2 + r0 * D, D, n, &b->up, add);
     act_tile(p, r0, n, t->desk[worker].wide);
-    begin_rows(next, mid, b->out_b, n, D);
-    multiply(next, a->hidden + r0 * t->c->F, t->c->F, n, &b->out, true);
+    const bool on = begin_rows(next, R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? NULL : mid, b->out_b, n, D);
+    multiply(next, a->hidden + r0 * t->c->F, t->c->F, n, &b->out, on);
+    drop_and_add(p, BF_DROP_MLP_OUT, p->next, a->mid, r0, n);
 }
 
 void R(bf_train_layer)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
@@ -216,14 +265,16 @@ static void mlp_back_task(void *context, size_t tile, size_t worker)
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile), D = t->c->D, F = t->c->F;
     real *dup = t->dup + r0 * b->up.out, *dnormed = t->desk[worker].rows;
     real *dhidden = t->c->gated ? t->desk[worker].wide : dup;
-    multiply_back(dhidden, p->dy + r0 * D, n, &b->out);
+    const real *dout = let_through(p, BF_DROP_MLP_OUT, t->dmlp_out, p->dy, r0, n);
+    multiply_back(dhidden, dout + r0 * D, n, &b->out);
     if (!t->c->gated)
         times(dup, a->slope + r0 * F, n * F);
     for (size_t r = 0; r < n && t->c->gated; r++)
         gate_back(dup + r * 2 * F, dhidden + r * F, a->slope + (r0 + r) * 2 * F, F);
     multiply_back(dnormed, dup, n, &b->up);
     norm_back(t, tile, 1, t->dmid, p->dy, dnormed, a->mid, a->mean2, a->rstd2, b->norm2_w);
-    multiply_back(t->dz + r0 * b->o.in, t->dmid + r0 * D, n, &b->o);
+    const real *dattn = let_through(p, BF_DROP_ATTN_OUT, t->dattn_out, t->dmid, r0, n);
+    multiply_back(t->dz + r0 * b->o.in, dattn + r0 * D, n, &b->o);
 }
 
 static void attention_back_task(void *context, size_t task, size_t worker)
@@ -241,7 +292,9 @@ static void attention_back_task(void *context, size_t task, size_t worker)
         memset(flow.dv + j * ld, 0, K * sizeof *dqkv);
     }
     for (size_t h = g * group; h < (g + 1) * group; h++) {
-        const R(bf_head) head = head_of(p, s, h);
+        R(bf_head) head = head_of(p, s, h);
+        if (R(bf_train_drops)(t, BF_DROP_WEIGHTS))
+            head.factor = draw_factors(p, &head, s, h, worker);
         flow.dq = dqkv + h * K;
         flow.dz = t->dz + s * T * c->H * K + h * K;
         if (p->cut == BF_CUT_LOCAL)
@@ -291,10 +344,12 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
         bf_pool_run(t->pool, t->B * t->c->G, attention_back_task, &p);
         bf_pool_run(t->pool, t->tiles, unrotate_task, &p);
     }
+    const real *dout = R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? t->dmlp_out : p.dy;
+    const real *dattn = R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? t->dattn_out : t->dmid;
     const R(bf_train_product) list[] = {product(t, &b->up, b->up_b, t->dup, a->normed2),
-                                        product(t, &b->out, b->out_b, p.dy, a->hidden),
+                                        product(t, &b->out, b->out_b, dout, a->hidden),
                                         product(t, &b->qkv, b->qkv_b, p.dqkv, a->normed1),
-                                        product(t, &b->o, b->o_b, t->dmid, a->z)};
+                                        product(t, &b->o, b->o_b, dattn, a->z)};
     R(bf_train_weights)(list, 4, t->rows, t->add, t->pool);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);

@@ -75,12 +75,12 @@ static bf_code one_batch(run *u, double *loss, const bf_batch *batch, size_t k, 
     double more = 0;
     *loss = 0;
     u->t->add = k > 0;
+    u->t->number = u->point.step * c->accumulate + k;
     if (!joint || !c->joint.alone) {
         R(bf_train_batch)(loss, u->t, batch, true, share);
         u->t->add = true;
     }
-    bf_code rc = joint ? R(bf_train_joint)(&more, u->t, batch, u->point.step * c->accumulate + k, share, err)
-                       : BF_OK;
+    bf_code rc = joint ? R(bf_train_joint)(&more, u->t, batch, share, err) : BF_OK;
     *loss += more;
     return rc;
 }

@@ -113,6 +113,10 @@ static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
     t->dup = rows(to, R, (c->gated ? 2 : 1) * c->F);
     t->dqkv_whole = t->config->cut == BF_CUT_STATES ? rows(to, R, (c->H + 2 * c->G) * c->K) : NULL;
     t->dtrunk = extra_heads(t->config) ? rows(to, R, D) : NULL;
+    if (t->config->dropout.residual > 0) {
+        t->dattn_out = rows(to, R, D);
+        t->dmlp_out = rows(to, R, D);
+    }
     t->partial = rows(to, 4 * t->tiles, D);
 }
 
@@ -152,6 +156,7 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
         d->wide = rows(to, BF_TRAIN_TILE, c->F);
         d->rows = rows(to, BF_TRAIN_TILE, D);
         d->attention = bf_room_take(to, bf_attention_vjp_scratch(t->T, c->K), sizeof(real));
+        d->factor = t->config->dropout.attention > 0 ? rows(to, t->T, t->T) : NULL;
     }
 }
 
