@@ -14,7 +14,7 @@ static void check_gradients(const char *name, size_t threads)
     golden_open(&g, name, threads);
     const bf_batch batch = golden_batch(&g, 0);
     double loss;
-    bf_train_batch_f64(&loss, g.t, &batch, true, 1);
+    assert_int_equal(bf_train_learn_f64(&loss, g.t, &batch, 1, NULL), BF_OK);
     assert_close(loss, golden_value(golden_tensor(&g, "", "loss"), 0), 1e-12);
     for (size_t k = 0; k < g.layout.n; k++) {
         const bf_train_tensor *w = &g.layout.tensor[k];
@@ -41,7 +41,8 @@ static void check_gradients(const char *name, size_t threads)
     each(gpt2) each(llama) each(mistral) each(qwen2) each(myopic) each(states) each(local)         \
     each(heads) each(sink) each(segment) each(segment_cut) each(compressive) each(encoder)         \
     each(real) each(real_myopic) each(dropout) each(dropout_sink) each(dropout_states)             \
-    each(dropout_local) each(dropout_heads) each(dropout_real)
+    each(dropout_local) each(dropout_heads) each(dropout_real) each(joint) each(joint_alone)       \
+    each(joint_segment) each(joint_compressive) each(joint_states) each(joint_local)
 
 CASES(GRADIENTS)
 

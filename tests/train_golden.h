@@ -99,6 +99,25 @@ static inline void golden_dropout(golden *g)
     bf_json_free(json);
 }
 
+static inline void golden_joint(golden *g)
+{
+    bf_json *json = golden_json(g, "joint");
+    if (json) {
+        g->config.joint = (bf_joint){.n = (size_t)golden_number(json, "n"),
+                                     .prefixes = (size_t)golden_number(json, "prefixes"),
+                                     .samples = (size_t)golden_number(json, "samples"),
+                                     .keep = (size_t)golden_number(json, "keep"),
+                                     .random = bf_json_true(bf_json_get(json, "random")),
+                                     .weight = golden_number(json, "weight"),
+                                     .context = (size_t)golden_number(json, "context"),
+                                     .alone = bf_json_true(bf_json_get(json, "alone"))};
+        g->config.objective = BF_OBJECTIVE_JOINT;
+        g->config.seed = (uint64_t)golden_number(json, "seed");
+        g->number = (uint64_t)golden_number(json, "number");
+    }
+    bf_json_free(json);
+}
+
 static inline void golden_open(golden *g, const char *name, size_t threads)
 {
     char path[256];
@@ -120,6 +139,7 @@ static inline void golden_open(golden *g, const char *name, size_t threads)
                                                : g->heads > 1         ? BF_OBJECTIVE_HEADS
                                                                       : BF_OBJECTIVE_TOKENS};
     golden_dropout(g);
+    golden_joint(g);
     bf_gemm_init();
     if (bf_train_layout_new(&g->layout, &g->config, &err) || bf_pool_new(&g->pool, threads, &err) ||
         bf_train_new_f64(&g->t, &g->config, &g->layout, g->pool, g->B, g->T, &err))

@@ -90,8 +90,13 @@ void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool
  * them, as bf_train_batch does.  loss: joint.weight times their mean -log p a token. BF_ENOMEM. */
 bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err);
 
+/* All that the objective asks of a batch: bf_train_batch, or bf_train_joint, or both. BF_ENOMEM. */
+bf_code R(bf_train_learn)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err);
+
 /* ---- parts, for bf_train_batch ---- */
 
+/* Embeddings and the first n layers, the last of all to t->last; learn: with dropout. */
+void R(bf_train_forward)(R(bf_train) *t, const bf_batch *batch, size_t n, bool learn);
 /* Through all layers, one head, and back if learn: the sum of row losses, each times scale. */
 double R(bf_train_pass)(R(bf_train) *t, const bf_batch *batch, bool learn, double scale);
 

@@ -71,15 +71,11 @@ static size_t group_size(const R(bf_train) *t, size_t rows, size_t T)
 static void sample(draws *d, size_t group)
 {
     R(bf_train) *t = d->t;
-    t->dropping = false;
     for (d->first = 0; d->first < d->all; d->first += group) {
         set_shape(t, d->all - d->first < group ? d->all - d->first : group, d->T);
         const bf_batch batch = {.B = t->B, .T = d->T, .heads = 1, .input = d->tokens + d->first * d->T};
         for (d->at = d->context; d->at < d->T; d->at++) {
-            R(bf_train_embed)(t, &batch, t->acts[0].x);
-            for (size_t l = 0; l < t->c->L; l++)
-                R(bf_train_layer)(t, l, &t->block[l], &t->acts[l],
-                                  l + 1 < t->c->L ? t->acts[l + 1].x : t->last);
+            R(bf_train_forward)(t, &batch, t->c->L, false);
             bf_pool_run(t->pool, t->B, draw_task, d);
         }
     }
