@@ -47,6 +47,8 @@ typedef struct {
     bf_pool *pool;
     bf_arena *arena;
     size_t B, T, rows, tiles;
+    bool single;                    /* a pass of one position of each sequence alone: `position` */
+    size_t position;
     real *param, *grad, *moment[2]; /* [layout->values] */
     R(bf_train_block) *block;       /* [L + extra] */
     R(bf_mat) embed, pos, head;
@@ -76,11 +78,30 @@ typedef struct {
     R(bf_train_block) *kept_block;
 } R(bf_train);
 
+/* Rows of a tile: n from r0 on, `step` apart; step is 1 but in a pass of single positions. */
+typedef struct {
+    size_t r0, n, step;
+} bf_train_rows;
+
+static inline bf_train_rows R(bf_train_tile)(const R(bf_train) *t, size_t tile)
+{
+    const size_t at = tile * BF_TRAIN_TILE, left = (t->single ? t->B : t->rows) - at;
+    const size_t n = left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE;
+    return t->single ? (bf_train_rows){at * t->T + t->position, n, t->T} : (bf_train_rows){at, n, 1};
+}
+
 /* All buffers for batches of B sequences of T; values are not set.
  * out: bf_train_free. config, layout, model, weights are borrowed.  BF_ENOMEM, BF_EARG. */
 bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const bf_train_layout *layout,
                         bf_pool *pool, size_t B, size_t T, bf_error *err);
 void R(bf_train_free)(R(bf_train) *t); /* NULL-safe */
+
+/* Passes from here on are of B sequences of T, no more rows than there is room for and no longer sequences. */
+void R(bf_train_shape)(R(bf_train) *t, size_t B, size_t T);
+/* Forward passes from here on are of one position of each sequence, which reads keys and values of earlier
+ * ones as passes before this one left them; until the next bf_train_shape. Not with BF_CUT_LOCAL, whose
+ * other model would want keys and values of its own, nor both ways. */
+void R(bf_train_single)(R(bf_train) *t, size_t position);
 
 /* loss: mean over the batch's targets (n-token heads: summed over heads). learn: the whole gradient comes
  * to stand in t->grad, times `share`, or is added to it if t->add. */

@@ -39,12 +39,11 @@ static void embed_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const ends *e = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, left = e->t->rows - r0;
-    const size_t n = left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE;
-    for (size_t r = r0; r < r0 + n; r++)
-        embed_row(e, r);
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    for (size_t k = 0; k < rows.n; k++)
+        embed_row(e, rows.r0 + k * rows.step);
     if (R(bf_train_drops)(e->t, BF_DROP_EMBEDDING))
-        R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, r0, n);
+        R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
 }
 
 void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x)
@@ -89,8 +88,8 @@ static void drop_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const ends *e = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, left = e->t->rows - r0;
-    R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, r0, left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE);
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
 }
 
 void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, real *dx)
