@@ -92,7 +92,8 @@ static bf_code check_objective(const bf_train_config *c, const bf_config *m, bf_
             return bf_fail(err, BF_EUNSUPPORTED, "the local cut has no compressive memory");
         if (c->dropout.attention > 0 && compressive)
             return bf_fail(err, BF_EUNSUPPORTED, "field \"dropout.attention\" is the number %g, wanted 0: a "
-                           "compressive memory answers out of sums, with no weights to drop", c->dropout.attention);
+                           "compressive memory answers out of sums, with no weights to drop",
+                           c->dropout.attention);
     }
     if (c->cut != BF_CUT_NONE && bidirectional)
         return bf_fail(err, BF_EARG, "a bidirectional model has no earlier positions to cut off");

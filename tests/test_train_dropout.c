@@ -1,5 +1,5 @@
-/* test_train_dropout.c -- dropout: how much is dropped, that it is a function of its keys alone, and where it is
- * not at work. Gradients under it are PyTorch's: test_train_grad.c. */
+/* test_train_dropout.c -- dropout: how much is dropped, that it is a function of its keys alone, and where
+ * it is not at work. Gradients under it are PyTorch's: test_train_grad.c. */
 #include "tests/train_golden.h"
 #include "tests/train_run.h"
 

@@ -96,7 +96,7 @@ bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const 
                         bf_pool *pool, size_t B, size_t T, bf_error *err);
 void R(bf_train_free)(R(bf_train) *t); /* NULL-safe */
 
-/* Passes from here on are of B sequences of T, no more rows than there is room for and no longer sequences. */
+/* Passes from here on are of B sequences of T: no longer than bf_train_new's, and no more rows. */
 void R(bf_train_shape)(R(bf_train) *t, size_t B, size_t T);
 /* Forward passes from here on are of one position of each sequence, which reads keys and values of earlier
  * ones as passes before this one left them; until the next bf_train_shape. Not with BF_CUT_LOCAL, whose

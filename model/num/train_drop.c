@@ -1,6 +1,6 @@
-/* Dropout (Srivastava et al. 2014, JMLR 15): of a place's values the share p becomes 0, drawn one by one, and the
- * others grow by 1 / (1 - p). Places are GPT-2's: the sum of embeddings, attention's weights after softmax, and
- * what attention and MLP add to the residual stream.
+/* Dropout (Srivastava et al. 2014, JMLR 15): of a place's values the share p becomes 0, drawn one by one,
+ * and the others grow by 1 / (1 - p). Places are GPT-2's: the sum of embeddings, attention's weights after
+ * softmax, and what attention and MLP add to the residual stream.
  *
  * A factor is a function of the seed, the batch's number, and the value's own sequence, layer, place, head,
  * position and index. So nothing is kept for the way back, which draws the same again, and neither threads

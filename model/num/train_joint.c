@@ -1,9 +1,9 @@
 /* Joint loss of completions: prefixes of the batch's sequences are completed by the model itself, and the
  * completions with the highest joint probability (or any) are trained on.
  *
- * Sequences of context + n tokens stand where the batch stood, as many at a time as its rows hold; the rows'
- * q, k, v, which the backward pass wants of any batch, are the keys and values that a next token reads. What is
- * drawn is a function of the seed, the batch's number and the sample's: no state. */
+ * Sequences of context + n tokens stand where the batch stood, as many at a time as its rows hold; the
+ * rows' q, k, v, which the backward pass wants of any batch, are the keys and values that a next token
+ * reads. What is drawn is a function of the seed, the batch's number and the sample's: no state. */
 #include "model/num/train.h"
 
 #include <math.h>
@@ -52,8 +52,8 @@ static void draw_task(void *context, size_t task, size_t worker)
     for (size_t r = r0; r < r0 + n * d->T; r += d->T)
         R(bf_norm)(t->normed + r * D, t->mean + r, t->rstd + r, t->last + r * D, t->final_w, t->final_b,
                    t->c->norm, t->c->norm_eps, D);
-    R(bf_gemm)(false, !t->head.in_major, n, V, D, 1, t->normed + r0 * D, d->T * D, t->head.w, t->head.ld, false,
-               logits, V);
+    R(bf_gemm)(false, !t->head.in_major, n, V, D, 1, t->normed + r0 * D, d->T * D, t->head.w, t->head.ld,
+               false, logits, V);
     for (size_t b = 0; b < n; b++) {
         const size_t s = d->first + b0 + b;
         double logp;
@@ -69,8 +69,8 @@ static size_t group_size(const R(bf_train) *t, size_t rows, size_t T)
     return rows / T < t->chunk ? rows / T : t->chunk;
 }
 
-/* Prefixes stand one after the other, `context` rows of x each; give every sequence of the group its own. From
- * the last to the first: no row is written before it was read, as no sequence goes to an earlier place. */
+/* Prefixes stand one after the other, `context` rows of x each; give every sequence of the group its own.
+ * From the last to the first: no row is written before it was read, as none goes to an earlier place. */
 static void hand_out(const draws *d, real *x, size_t width)
 {
     const size_t p0 = d->first / d->joint->samples;

@@ -26,7 +26,8 @@ static size_t tile_rows(const R(bf_train) *t, size_t tile)
 /* y [n,out] (+)= x [n,in] W^T, rows of both `step` apart */
 static void multiply(real *y, const real *x, size_t step, size_t n, const R(bf_mat) *W, bool add)
 {
-    R(bf_gemm)(false, !W->in_major, n, W->out, W->in, 1, x, step * W->in, W->w, W->ld, add, y, step * W->out);
+    R(bf_gemm)(false, !W->in_major, n, W->out, W->in, 1, x, step * W->in, W->w, W->ld, add, y,
+               step * W->out);
 }
 
 /* dx [n,in] (ld in) = dy [n,out] W */
@@ -214,7 +215,8 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     const bool add = begin_rows(up, NULL, b->up_b, step, n, b->up.out);
     multiply(up, a->normed2 + r0 * D, step, n, &b->up, add);
     act_tile(p, rows, t->desk[worker].wide);
-    const bool on = begin_rows(next, R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? NULL : mid, b->out_b, step, n, D);
+    const bool on = begin_rows(next, R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? NULL : mid, b->out_b, step, n,
+                               D);
     multiply(next, a->hidden + r0 * t->c->F, step, n, &b->out, on);
     drop_and_add(p, BF_DROP_MLP_OUT, p->next, a->mid, r0, n);
 }
