@@ -158,8 +158,8 @@ static double golden_loss(golden *g, bf_dropout dropout, bool learn)
     return loss;
 }
 
-static const char *const cases[] = {"dropout", "dropout_sink", "dropout_states", "dropout_local", "dropout_heads",
-                                    "dropout_real"};
+static const char *const cases[] = {"dropout",       "dropout_sink",  "dropout_states",
+                                    "dropout_local", "dropout_heads", "dropout_real"};
 
 static void drop__is_off_where_nothing_is_learnt(void **state)
 {
@@ -238,8 +238,8 @@ static void train__refuses_what_it_cannot_drop(void **state)
         {{1, 0, 0}, "", "dropout.embedding", BF_EARG},
         {{0, -0.1, 0}, "", "dropout.attention", BF_EARG},
         {{0, 0, NAN}, "", "dropout.residual", BF_EARG},
-        {{0, 0, 0.1}, ", \"resid_pdrop\": 0.2", "\"resid_pdrop\" is the number 0.2, wanted dropout.residual, 0.1",
-         BF_EARG},
+        {{0, 0, 0.1}, ", \"resid_pdrop\": 0.2",
+         "\"resid_pdrop\" is the number 0.2, wanted dropout.residual, 0.1", BF_EARG},
         {{0, 0, 0}, ", \"embd_pdrop\": 0.1", "\"embd_pdrop\" is the number 0.1", BF_EARG},
         {{0, 0.1, 0}, ", \"backflow\": {\"mask\": {\"segment\": 8, \"compressive\": 0.5}}",
          "dropout.attention", BF_EUNSUPPORTED},

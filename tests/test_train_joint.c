@@ -166,7 +166,8 @@ static void logits_of(const golden *g, double *out)
     double row[64], mean, rstd;
     assert_true(D <= 64 && !t->head.in_major);
     for (size_t r = 0; r < t->rows; r++) {
-        bf_norm_f64(row, &mean, &rstd, t->last + r * D, t->final_w, t->final_b, t->c->norm, t->c->norm_eps, D);
+        bf_norm_f64(row, &mean, &rstd, t->last + r * D, t->final_w, t->final_b, t->c->norm, t->c->norm_eps,
+                    D);
         for (size_t v = 0; v < n; v++) {
             out[r * n + v] = 0;
             for (size_t d = 0; d < D; d++)
@@ -175,8 +176,8 @@ static void logits_of(const golden *g, double *out)
     }
 }
 
-/* Positions from `from` on, each by a pass of its own, give the logits of one pass of all. 1e-12 of the largest:
- * sums of 8 to 20 terms, rounded at 1e-16 in another order. */
+/* Positions from `from` on, each by a pass of its own, give the logits of one pass of all. 1e-12 of the
+ * largest: sums of 8 to 20 terms, rounded at 1e-16 in another order. */
 static void check_single(const char *name, size_t from)
 {
     golden g;
@@ -250,8 +251,8 @@ int main(void)
         cmocka_unit_test(joint__gradient_is_that_of_the_completions),
         cmocka_unit_test(joint__best_of_many_collapses_entropy),
         cmocka_unit_test(forward__position_by_position_is_the_whole_pass),
-        cmocka_unit_test_setup_teardown(train__completions_are_the_same_for_any_number_of_threads, scratch_open,
-                                        remove_all),
+        cmocka_unit_test_setup_teardown(train__completions_are_the_same_for_any_number_of_threads,
+                                        scratch_open, remove_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,8 +90,8 @@ static const real *let_through(const pass *p, bf_drop place, real *room, const r
 
 /* ---- forward ---- */
 
-static void norm_tile(const R(bf_train) *t, bf_train_rows rows, real *y, real *mean, real *rstd, const real *x,
-                      const real *w, const real *b)
+static void norm_tile(const R(bf_train) *t, bf_train_rows rows, real *y, real *mean, real *rstd,
+                      const real *x, const real *w, const real *b)
 {
     const size_t D = t->c->D, end = rows.r0 + rows.n * rows.step;
     for (size_t r = rows.r0; r < end; r += rows.step)
