@@ -179,22 +179,6 @@ static bf_code add_llama(bf_train_layout *y, const sizes *s, size_t extra, bf_er
                    err);
 }
 
-/* Hugging Face trains with these; here nothing is dropped, and a config must not promise it. */
-static bf_code check_dropout(const bf_json *json, bf_error *err)
-{
-    static const char *const key[] = {"attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout"};
-    for (size_t k = 0; k < sizeof key / sizeof *key; k++) {
-        double value = 0;
-        bf_code rc = bf_json_opt_number(&value, json, key[k], 0, err);
-        if (!rc && value != 0)
-            rc = bf_fail(err, BF_EUNSUPPORTED, "field \"%s\" is the number %g, wanted 0: training has "
-                         "no dropout", key[k], value);
-        if (rc)
-            return bf_error_prefix(err, rc, "model");
-    }
-    return BF_OK;
-}
-
 /* Gates of compressive memories that are learnt: layers have the same weights, so all of them or none. */
 static bf_code read_gates(sizes *s, bf_train_layout *y, bf_error *err)
 {
@@ -225,9 +209,7 @@ static bf_code lay(bf_train_layout *y, const bf_train_config *config, bf_error *
     if (!type || !(gpt2 || !strcmp(type, "llama") || !strcmp(type, "mistral") || !strcmp(type, "qwen2")))
         return bf_fail(err, BF_EUNSUPPORTED, "model: field \"model_type\" is \"%.40s\", wanted gpt2, "
                        "llama, mistral or qwen2", type ? type : "missing");
-    bf_code rc = check_dropout(y->json, err);
-    if (!rc)
-        rc = gpt2 ? read_gpt2(&s, y->json, err) : read_llama(&s, y->json, type, err);
+    bf_code rc = gpt2 ? read_gpt2(&s, y->json, err) : read_llama(&s, y->json, type, err);
     if (!rc)
         rc = read_gates(&s, y, err);
     if (!rc && extra > 64)

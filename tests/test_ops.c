@@ -196,7 +196,8 @@ typedef struct {
     bf_mask mask;
     size_t positions;
     const double *kept; /* NULL, or the x whose keys and values stand where no gradient passes */
-    double pattern[131 * 131], links[131 * 131], u[131 * WIDTH], kept_u[131 * WIDTH];
+    const double *factor; /* NULL, or dropout's [positions,positions] */
+    double pattern[131 * 131], mixed[131 * 131], links[131 * 131], u[131 * WIDTH], kept_u[131 * WIDTH];
 } attention_case;
 
 static bf_head_f64 head_of(attention_case *c, const double *x)
@@ -204,7 +205,7 @@ static bf_head_f64 head_of(attention_case *c, const double *x)
     const size_t n = c->positions * WIDTH;
     bf_head_f64 head = {.q = x, .k = x + n, .v = x + 2 * n, .pattern = c->pattern, .links = c->links,
                         .N = c->positions, .K = WIDTH, .ldq = WIDTH, .ldk = WIDTH, .ldv = WIDTH, .ldu = WIDTH,
-                        .mask = c->mask, .scale = 0.6, .gate = c->mask.compressive};
+                        .mask = c->mask, .scale = 0.6, .gate = c->mask.compressive, .factor = c->factor};
     head.u = c->mask.delta ? c->u : head.v;
     if (c->kept) {
         head.kept_k = c->kept + n;
@@ -232,9 +233,12 @@ static void store(attention_case *c, const double *x)
 static void attention_function(double *z, const double *x, void *context)
 {
     attention_case *c = context;
-    const bf_head_f64 head = head_of(c, x);
+    bf_head_f64 head = head_of(c, x);
     store(c, x);
     bf_attention_pattern_f64(&head, 0, c->positions);
+    for (size_t k = 0; k < head.N * head.N && c->factor; k++)
+        c->mixed[k] = c->pattern[k] * c->factor[k];
+    head.pattern = c->factor ? c->mixed : c->pattern;
     bf_attention_mix_f64(&head, z, WIDTH, 0, c->positions);
 }
 
@@ -258,7 +262,7 @@ static void attention_back(double *dx, attention_case *c, const double *x, const
     free(scratch);
 }
 
-static void check_attention(size_t positions, bf_mask mask, size_t step)
+static void check_attention(size_t positions, bf_mask mask, size_t step, bool dropout)
 {
     static attention_case c;
     const size_t n = 3 * positions * WIDTH;
@@ -274,6 +278,9 @@ static void check_attention(size_t positions, bf_mask mask, size_t step)
     assert_non_null(kept);
     memcpy(kept, x, n * sizeof *x);
     c.kept = mask.detach ? kept : NULL;
+    static double factor[131 * 131];
+    fill(factor, positions * positions);
+    c.factor = dropout ? factor : NULL;
     for (size_t r = positions > 1 && step > 1 ? 1 : 0; r < positions; r += step) {
         pos[rows++] = (unsigned)r;
         fill(dz + r * WIDTH, WIDTH); /* the other rows stay 0, as inactive rows do */
@@ -289,24 +296,24 @@ static void check_attention(size_t positions, bf_mask mask, size_t step)
 static void attention_vjp__matches_central_difference(void **unused)
 {
     (void)unused;
-    check_attention(2, (bf_mask){0}, 1);
-    check_attention(T, (bf_mask){0}, 1);
-    check_attention(131, (bf_mask){0}, 1); /* more than one block of rows */
+    check_attention(2, (bf_mask){0}, 1, false);
+    check_attention(T, (bf_mask){0}, 1, false);
+    check_attention(131, (bf_mask){0}, 1, false); /* more than one block of rows */
 }
 
 static void attention_vjp__takes_any_rows(void **unused)
 {
     (void)unused;
-    check_attention(T, (bf_mask){0}, 2);
-    check_attention(131, (bf_mask){0}, 3);
+    check_attention(T, (bf_mask){0}, 2, false);
+    check_attention(131, (bf_mask){0}, 3, false);
 }
 
 static void attention_vjp__keeps_to_its_window(void **unused)
 {
     (void)unused;
-    check_attention(T, (bf_mask){.window = 2}, 1);
-    check_attention(131, (bf_mask){.window = 9}, 1);
-    check_attention(131, (bf_mask){.window = 70}, 2);
+    check_attention(T, (bf_mask){.window = 2}, 1, false);
+    check_attention(131, (bf_mask){.window = 9}, 1, false);
+    check_attention(131, (bf_mask){.window = 70}, 2, false);
 }
 
 static const bf_mask MASKS[] = {
@@ -331,9 +338,11 @@ static void attention_vjp__matches_central_difference_under_every_mask(void **un
     (void)unused;
     for (size_t k = 0; k < sizeof MASKS / sizeof *MASKS; k++) {
         assert_null(bf_mask_fault(&MASKS[k]));
-        check_attention(T, MASKS[k], 1);
-        check_attention(131, MASKS[k], 1);
-        check_attention(131, MASKS[k], 3);
+        check_attention(T, MASKS[k], 1, false);
+        check_attention(131, MASKS[k], 1, false);
+        check_attention(131, MASKS[k], 3, false);
+        if (!(MASKS[k].compressive > 0)) /* which has no weights to drop */
+            check_attention(131, MASKS[k], 3, true);
     }
 }
 

@@ -202,6 +202,15 @@ static double gate_slope(const real *dp, const real *p, size_t stored, size_t n,
     return (1.0 - g) * past - g * here;
 }
 
+/* Columns of keys, sinks first, of query r's row x times their factors. */
+static void drop_row(const R(bf_head) *h, real *x, size_t r, bf_span keys)
+{
+    const real *sinks = h->factor + r * h->N, *rest = sinks + keys.lo - keys.sinks;
+    const size_t n = bf_span_size(keys);
+    for (size_t j = 0; j < n; j++)
+        x[j] *= (j < keys.sinks ? sinks : rest)[j];
+}
+
 void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, size_t ldp,
                                 const real *dz, size_t ldz, const unsigned *pos, size_t n, bf_span keys,
                                 double *residual, double *dgate)
@@ -217,6 +226,8 @@ void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, si
     for (size_t r = 0; r < n; r++) {
         if (dgate)
             *dgate += gate_slope(ds + r * ld, p + r * ldp, stored, ld, h->gate);
+        if (h->factor)
+            drop_row(h, ds + r * ld, pos[r], keys);
         softmax_row_vjp(ds + r * ld + stored, p + r * ldp + stored, ld - stored, h->scale,
                         (double)(real)(1.0 - h->gate), residual);
         if (stored)
@@ -238,7 +249,7 @@ typedef struct {
 static const real *gather_weights(real *room, const R(bf_head) *h, const block *b, size_t *ld)
 {
     const size_t sinks = b->keys.sinks, n = bf_span_size(b->keys);
-    if (!sinks && !bf_mask_cut(&h->mask, b->pos[b->n - 1]))
+    if (!sinks && !h->factor && !bf_mask_cut(&h->mask, b->pos[b->n - 1]))
         return gather(room, h->pattern + b->keys.lo, h->N, b->pos, 0, b->n, n, ld);
     for (size_t r = 0; r < b->n; r++) {
         const real *row = h->pattern + b->pos[r] * h->N;
@@ -308,6 +319,8 @@ static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsi
         R(bf_gemm)(false, false, n, K, sinks, 1, b.ds, ld, h->k, h->ldk, true, dq, lddq);
     for (size_t r = 0; r < n && !dense; r++)
         memcpy(to->dq + (pos[r] - to->base) * to->lddq, spare + r * K, K * sizeof *spare);
+    for (size_t r = 0; r < n && h->factor; r++) /* from here on p is what the values were mixed with */
+        drop_row(h, rest + r * b.ldp, pos[r], b.keys);
     if (bf_mask_cut(&h->mask, pos[n - 1]))
         cut_rows(h, &b, rest);
     block_keys_vjp(h, to, &b);

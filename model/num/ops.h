@@ -49,6 +49,8 @@ typedef struct {
     const real *u, *kept_u;
     real *links;
     real *pattern;         /* [N,N] row = query */
+    const real *factor;    /* NULL, or [N,N]: dropout's, by which the VJP takes the pattern to have been
+                            * multiplied before bf_attention_mix; not with a compressive memory */
     size_t N, K, ldq, ldk, ldv, ldu;
     real scale;
     double gate;           /* the part that a compressive memory has in the answer; without one 0 */

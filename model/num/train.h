@@ -38,6 +38,7 @@ typedef struct {
 /* One worker's room. */
 typedef struct {
     real *wide, *rows, *attention; /* [tile,F] [tile,D] bf_attention_vjp_scratch */
+    real *factor;                  /* [T,T] one head's dropout; NULL: attention has none */
 } R(bf_train_desk);
 
 typedef struct {
@@ -47,6 +48,8 @@ typedef struct {
     bf_pool *pool;
     bf_arena *arena;
     size_t B, T, rows, tiles;
+    bool single;                    /* a pass of one position of each sequence alone: `position` */
+    size_t position;
     real *param, *grad, *moment[2]; /* [layout->values] */
     R(bf_train_block) *block;       /* [L + extra] */
     R(bf_mat) embed, pos, head;
@@ -60,6 +63,7 @@ typedef struct {
     real *dx[2], *dmid, *dqkv, *dz, *dup; /* [R,..] cotangents of one layer */
     real *dqkv_whole;               /* BF_CUT_STATES: [R,(H+2G)K] before the cut */
     real *dtrunk;                   /* [R,D] n-token heads: of the trunk's end */
+    real *dattn_out, *dmlp_out;     /* [R,D] what dropout lets through to both outputs; NULL: all of it */
     real *partial;                  /* [tiles,4,D] each tile's part of the norms' gradients */
     double *dgate;                  /* [B,H] each sequence's part of the gates' gradients */
     double *row_loss;               /* [R] */
@@ -67,6 +71,9 @@ typedef struct {
     double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */
     unsigned *positions;            /* [T] 0, 1, ... */
     R(bf_train_desk) *desk;         /* [threads] */
+    uint64_t number;                /* the batch's, of the training; for the caller to set: draws go by it */
+    size_t sequence;                /* of the batch, that the pass's rows begin with; completions follow it */
+    bool dropping;                  /* a pass to learn from: dropout is at work */
     bool add, head_add;             /* gradients are added to what is there: all, those of the head */
     bool keeping;                   /* the model that stays is at work */
     real *kept;                     /* BF_CUT_LOCAL: q, k, v [L,R,(H+2G)K] of the model that stays */
@@ -74,26 +81,49 @@ typedef struct {
     R(bf_train_block) *kept_block;
 } R(bf_train);
 
+/* Rows of a tile: n from r0 on, `step` apart; step is 1 but in a pass of single positions. */
+typedef struct {
+    size_t r0, n, step;
+} bf_train_rows;
+
+static inline bf_train_rows R(bf_train_tile)(const R(bf_train) *t, size_t tile)
+{
+    const size_t at = tile * BF_TRAIN_TILE, left = (t->single ? t->B : t->rows) - at;
+    const size_t n = left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE;
+    return t->single ? (bf_train_rows){at * t->T + t->position, n, t->T} : (bf_train_rows){at, n, 1};
+}
+
 /* All buffers for batches of B sequences of T; values are not set.
  * out: bf_train_free. config, layout, model, weights are borrowed.  BF_ENOMEM, BF_EARG. */
 bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const bf_train_layout *layout,
                         bf_pool *pool, size_t B, size_t T, bf_error *err);
 void R(bf_train_free)(R(bf_train) *t); /* NULL-safe */
 
+/* Passes from here on are of B sequences of T: no longer than bf_train_new's, and no more rows. */
+void R(bf_train_shape)(R(bf_train) *t, size_t B, size_t T);
+/* Forward passes from here on are of one position of each sequence, which reads keys and values of earlier
+ * ones as passes before this one left them; until the next bf_train_shape. Not with BF_CUT_LOCAL, whose
+ * other model would want keys and values of its own, nor both ways. */
+void R(bf_train_single)(R(bf_train) *t, size_t position);
+
 /* loss: mean over the batch's targets (n-token heads: summed over heads). learn: the whole gradient comes
  * to stand in t->grad, times `share`, or is added to it if t->add. */
 void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool learn, double share);
 
-/* BF_OBJECTIVE_JOINT: draw completions of prefixes of the batch, number `number` of the training, and learn
- * from them, as bf_train_batch does.  loss: joint.weight times their mean -log p a token. BF_ENOMEM. */
-bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, uint64_t number, double share,
-                          bf_error *err);
+/* BF_OBJECTIVE_JOINT: draw completions of prefixes of the batch, t->number of the training, and learn from
+ * them, as bf_train_batch does.  loss: joint.weight times their mean -log p a token. BF_ENOMEM. */
+bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err);
+
+/* All that the objective asks of a batch: bf_train_batch, or bf_train_joint, or both. BF_ENOMEM. */
+bf_code R(bf_train_learn)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err);
 
 /* bf_train_state.probe, of the sine task (train_probe.c).  BF_ENOMEM. */
 bf_code R(bf_train_probe)(double r2[2], R(bf_train) *t, bf_data *data, bf_error *err);
 
 /* ---- parts, for bf_train_batch ---- */
 
+/* Embeddings and the first n layers, the last of all to t->last; learn: with dropout. */
+void R(bf_train_forward)(R(bf_train) *t, const bf_batch *batch, size_t n, bool learn);
 /* Through all layers, one head, and back if learn: the sum of row losses, each times scale. */
 double R(bf_train_pass)(R(bf_train) *t, const bf_batch *batch, bool learn, double scale);
 
@@ -104,7 +134,7 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
                             unsigned from);
 /* x [R,D] of the batch's inputs; the cotangent dx to the embeddings' gradients. */
 void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x);
-void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, const real *dx);
+void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, real *dx); /* dx is used up */
 /* The sum of row losses of t->last against the batch's targets of head k, each times `scale`; learn: the
  * cotangent of t->last goes to dx, the head's gradients are made. */
 double R(bf_train_head)(R(bf_train) *t, const bf_batch *batch, size_t k, bool learn, double scale,
@@ -120,6 +150,19 @@ static inline real *R(bf_train_grad)(const R(bf_train) *t, const real *p)
  * head->kept_k and kept_v at earlier positions. scratch [N]. */
 void R(bf_train_keep)(R(bf_train) *t, const bf_batch *batch);
 void R(bf_train_local_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, real *scratch);
+
+/* ---- dropout (train_drop.c) ---- */
+
+typedef enum { BF_DROP_EMBEDDING, BF_DROP_WEIGHTS, BF_DROP_ATTN_OUT, BF_DROP_MLP_OUT } bf_drop;
+
+/* Is anything dropped there in the pass at hand? */
+bool R(bf_train_drops)(const R(bf_train) *t, bf_drop place);
+/* y = x times their factors, n rows of [R,D] from r0 on; y may be x. block: as in t->block; embedding: 0. */
+void R(bf_train_drop)(const R(bf_train) *t, bf_drop place, size_t block, real *y, const real *x, size_t r0,
+                      size_t n);
+/* The factors of head h of sequence s, [T,T]; 0 at keys that a query does not read. */
+void R(bf_train_factors)(const R(bf_train) *t, size_t block, size_t s, size_t h, const bf_mask *mask,
+                         real *factor);
 
 /* ---- weight gradients (train_grad.c) ---- */
 

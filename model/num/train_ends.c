@@ -39,9 +39,11 @@ static void embed_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const ends *e = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, r1 = r0 + BF_TRAIN_TILE;
-    for (size_t r = r0; r < r1 && r < e->t->rows; r++)
-        embed_row(e, r);
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    for (size_t k = 0; k < rows.n; k++)
+        embed_row(e, rows.r0 + k * rows.step);
+    if (R(bf_train_drops)(e->t, BF_DROP_EMBEDDING))
+        R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
 }
 
 void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x)
@@ -82,9 +84,19 @@ static void embed_back_task(void *context, size_t task, size_t worker)
     }
 }
 
-void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, const real *dx)
+static void drop_task(void *context, size_t tile, size_t worker)
 {
-    ends e = {.t = t, .batch = batch, .dx = dx};
+    (void)worker;
+    const ends *e = context;
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
+}
+
+void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, real *dx)
+{
+    ends e = {.t = t, .batch = batch, .x = dx, .dx = dx};
+    if (R(bf_train_drops)(t, BF_DROP_EMBEDDING))
+        bf_pool_run(t->pool, t->tiles, drop_task, &e);
     bf_pool_run(t->pool, (t->c->D + COLUMNS - 1) / COLUMNS, embed_back_task, &e);
 }
 

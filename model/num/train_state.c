@@ -11,6 +11,27 @@ typedef struct {
     bf_weights weights;
 } whole; /* train first: what callers hold points at it */
 
+static size_t tiles_of(size_t rows)
+{
+    return (rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
+}
+
+void R(bf_train_shape)(R(bf_train) *t, size_t B, size_t T)
+{
+    t->B = B;
+    t->T = T;
+    t->rows = B * T;
+    t->tiles = tiles_of(t->rows);
+    t->single = false;
+}
+
+void R(bf_train_single)(R(bf_train) *t, size_t position)
+{
+    t->single = true;
+    t->position = position;
+    t->tiles = tiles_of(t->B);
+}
+
 /* ---- views of one array ---- */
 
 static R(bf_mat) view(const bf_matrix *m, size_t out)
@@ -117,6 +138,10 @@ static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
     t->dup = rows(to, R, (c->gated ? 2 : 1) * c->F);
     t->dqkv_whole = t->config->cut == BF_CUT_STATES ? rows(to, R, (c->H + 2 * c->G) * c->K) : NULL;
     t->dtrunk = extra_heads(t->config) ? rows(to, R, D) : NULL;
+    if (t->config->dropout.residual > 0) {
+        t->dattn_out = rows(to, R, D);
+        t->dmlp_out = rows(to, R, D);
+    }
     t->partial = rows(to, 4 * t->tiles, D);
 }
 
@@ -159,6 +184,7 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
         d->rows = rows(to, BF_TRAIN_TILE, D);
         d->attention = bf_room_take(to, bf_attention_vjp_scratch(t->T, c->K, bf_config_delta(c)),
                                     sizeof(real));
+        d->factor = t->config->dropout.attention > 0 ? rows(to, t->T, t->T) : NULL;
     }
 }
 
@@ -167,10 +193,7 @@ static bool set_sizes(R(bf_train) *t, const bf_config *c, size_t B, size_t T)
 {
     if (!B || !T || B > INT32_MAX / T || T > INT32_MAX / 64)
         return false;
-    t->B = B;
-    t->T = T;
-    t->rows = B * T;
-    t->tiles = (t->rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
+    R(bf_train_shape)(t, B, T);
     const size_t fit = CHUNK_VALUES / c->V / BF_TRAIN_TILE, tiles = fit ? fit : 1;
     t->chunk = (tiles < t->tiles ? tiles : t->tiles) * BF_TRAIN_TILE;
     return true;

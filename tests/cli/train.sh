@@ -72,6 +72,19 @@ refuses "a gate of nothing" '"gate" or "update" without "compressive"' train "$d
 sed 's/"gpt2"/"llama"/' "$dir/m.json" >"$dir/other.json"
 refuses "rotary positions" 'found "compressive" with rotary positions' train "$dir/other.json" -o "$dir/x"
 
+# ---- dropout
+sed 's/"context"/"dropout": {"embedding": 0, "attention": 0, "residual": 0}, "context"/' "$dir/c.json" >"$dir/d0.json"
+works "no dropout, in words" train "$dir/d0.json" -o "$dir/d0" --quiet
+is "no dropout changes no bit" cmp -s "$dir/a/model.safetensors" "$dir/d0/model.safetensors"
+sed 's/"context"/"dropout": {"attention": 0.1, "residual": 0.1}, "context"/' "$dir/c.json" >"$dir/d.json"
+works "dropout" train "$dir/d.json" -o "$dir/d" --threads 1 --quiet
+works "dropout on two threads" train "$dir/d.json" -o "$dir/d2" --threads 2 --quiet
+is "with dropout threads change no bit" cmp -s "$dir/d/model.safetensors" "$dir/d2/model.safetensors"
+is "dropout changes what is learnt" sh -c "! cmp -s '$dir/a/model.safetensors' '$dir/d/model.safetensors'"
+holds "config.json says it as transformers does" "$dir/d/config.json" '"attention_dropout": 0\.1,'
+works "a model that learnt with dropout traces" trace "$dir/d" --text '<s> a b c d | a b c d' -o "$dir/t.safetensors"
+refuses "resume with dropout" "\(dropout differs\)" train "$dir/d.json" -o "$dir/a" --resume
+
 # ---- folders that are not ours, or another training's
 before=$(cksum "$dir"/a/*)
 refuses "the folder is not empty" "wanted an empty folder" train "$dir/c.json" -o "$dir/a"
