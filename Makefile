@@ -97,8 +97,8 @@ san-parts: $(TESTS)
 # Each writes its own sections of bench/RESULTS.md and can be run alone (--help).
 bench: all $(B)/bench/plot
 	$(PYTHON) bench/walk_vs_torch.py --write --backflow $(B)/backflow
-	$(PYTHON) bench/walk_vs_torch.py --write --backflow $(B)/backflow --n 256,512 --sample 32 --skip captum,inseq
-	$(PYTHON) bench/walk_vs_torch.py --write --backflow $(B)/backflow --shape llama --n 128
+	$(PYTHON) bench/walk_vs_torch.py --write --backflow $(B)/backflow --n 256,512 --sample 32 --skip captum,inseq,replicated,prefix
+	$(PYTHON) bench/walk_vs_torch.py --write --backflow $(B)/backflow --shape llama --n 128 --sample 16 --skip captum,inseq,replicated,prefix
 	$(PYTHON) bench/train_vs_torch.py --write --backflow $(B)/backflow
 	$(PYTHON) bench/modes.py --write --backflow $(B)/backflow
 	$(B)/bench/plot bench/times.json bench

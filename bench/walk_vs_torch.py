@@ -52,15 +52,21 @@ SHAPES = {"gpt2": "GPT-2-small shape", "llama": "Llama shape of 16 layers, 1,024
 
 
 class Backflow:
-    """One way of running the command; seconds of its parts are kept in parts."""
+    """One way of running the command; seconds of its parts are kept in parts. losses: None, or those to
+    walk, and the walk's seconds are multiplied by the FLOPs of all over theirs."""
 
-    def __init__(self, args, folder, way, ids, targets):
+    def __init__(self, args, folder, way, ids, targets, losses=None):
         tokens = ",".join(map(str, ids.tolist() + [int(targets[-1])]))
         sites, scores = WAYS[way]
         self.path = os.path.join(args.cache, "run.safetensors")
         self.command = [args.backflow, "trace", folder, "--tokens", tokens, "--sites", sites, "--scores",
                         scores, "--threads", str(args.threads)]
         self.parts = {"forward": [], "walk": [], "process": []}
+        self.losses, self.scale = losses, 1
+        if losses:
+            some = ["--losses", ",".join(map(str, losses))]
+            self.scale = self.gflops() / self.gflops(some)
+            self.command += some
 
     def run(self):
         """(seconds of forward and walk, grad_norm of the residual sites in the order of Scores)"""
@@ -71,17 +77,25 @@ class Backflow:
             meta = record.metadata()
             norms = [record.get_tensor(f"flow.{site}.grad_norm") for site in RESIDUAL.split(",")
                      if f"flow.{site}.grad_norm" in record.keys()]
-        for part in ("forward", "walk"):
-            self.parts[part].append(float(meta[f"seconds_{part}"]))
+        self.parts["forward"].append(float(meta["seconds_forward"]))
+        self.parts["walk"].append(self.scale * float(meta["seconds_walk"]))
+        if self.losses:
+            norms = [self.spread(norm) for norm in norms]
         if len(norms) == 1:
             norm = norms[0][0]
         else:
             norm = torch.cat([torch.stack(norms[:2], 1).flatten(0, 1), norms[2][None]])
         return self.parts["forward"][-1] + self.parts["walk"][-1], norm
 
-    def gflops(self):
+    def spread(self, norm):
+        """Rows of the chosen losses among those of all, which are 0."""
+        whole = torch.zeros(*norm.shape[:-2], norm.shape[-1], norm.shape[-1])
+        whole[..., self.losses, :] = norm
+        return whole
+
+    def gflops(self, some=()):
         """That the walk needs, as its plan counts them."""
-        out = subprocess.run(self.command + ["--dry-run", "--json"], check=True, capture_output=True,
+        out = subprocess.run([*self.command, *some, "--dry-run", "--json"], check=True, capture_output=True,
                              text=True).stdout
         return json.loads(out)["flops"] / 1e9
 
@@ -209,7 +223,7 @@ def table_peak(runs, peak):
              "site |", "|---|---|---|---|---|"]
     for way, run in runs.items():
         walk = statistics.median(run.parts["walk"])
-        rate = run.gflops() / walk
+        rate = run.gflops() * run.scale / walk
         lines.append(f"| {way} | {walk:.2f} | {rate:.0f} | {100 * rate / peak:.0f} % | "
                      f"{100 * (walk / least - 1):+.1f} % |")
     return lines + [""]
@@ -245,10 +259,15 @@ def run_size(args, folder, models, N):
     ids, targets = tokens[:-1], tokens[1:]
     jobs = prepare_torch(args, models, ids, targets)
     jobs.update(prepare_others(args, folder, ids, targets))
-    runs = {way: Backflow(args, folder, way, ids, targets) for way in WAYS if "backflow" not in args.skip}
-    jobs.update({way: (f"{way}, forward and walk", run.run) for way, run in runs.items()})
+    losses = None
+    if args.sample and N >= args.sample_from:
+        losses = [i for block in torch_walks.spread(N, 8, args.sample) for i in block]
+    from_some = f", from {len(losses)} losses" if losses else ""
+    runs = {way: Backflow(args, folder, way, ids, targets, losses) for way in WAYS
+            if "backflow" not in args.skip}
+    jobs.update({way: (f"{way}, forward and walk{from_some}", run.run) for way, run in runs.items()})
     seconds, differs = measure(jobs, args.repeats)
-    if runs:
+    if runs and not losses:
         seconds["backflow, whole process"] = runs["backflow"].parts["process"].copy()
     lines = [machine, "", f"{SHAPES[args.shape]}; {args.repeats} interleaved repeats, {args.threads} threads. "
              "Residual sites, both scores, unless a row says otherwise.", "",
@@ -256,7 +275,8 @@ def run_size(args, folder, models, N):
     again = measure_sgemm(args.threads)
     if runs:
         lines += table_peak(runs, max(peaks[args.threads], again))
-        lines += table_forward(args, models, runs["backflow, one site"], ids, targets)
+        lines += table_forward(args, models, Backflow(args, folder, "backflow, one site", ids, targets, [0]),
+                               ids, targets)
     return lines + ["SGEMM 4096 x 4096 x 4096 by torch.matmul, GFLOP/s: "
                     + ", ".join(f"{rate:.0f} on {t} thread{'s' * (t > 1)}" for t, rate in peaks.items())
                     + f"; {again:.0f} on {args.threads} after the runs (the peak is the larger)."]
@@ -269,6 +289,8 @@ def parse_arguments():
     ap.add_argument("--repeats", type=int, default=5)
     ap.add_argument("--sample", type=int, default=0, help="PyTorch walks about so many losses of "
                     "long texts, evenly spread; 0: all")
+    ap.add_argument("--sample-from", type=int, default=256, help="texts of so many positions: backflow, too, "
+                    "walks these losses only, and its time stands for all by their FLOPs")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--cache", default="build/bench")
     ap.add_argument("--backflow", default="build/backflow")
