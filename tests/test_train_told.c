@@ -14,13 +14,13 @@ typedef struct {
     bf_data *data;
 } bench;
 
-static bench bench_of(bf_train_config *c, const bf_data_config *data, size_t b, size_t t, size_t heads)
+static bench bench_of(bf_train_config *c, const bf_data_config *data, size_t b, size_t t)
 {
     bench y = {.data = NULL};
     bf_error err = {0};
     bf_gemm_init();
     c->f64 = true;
-    if (bf_data_open(&y.data, data, b, t, heads, 1, &err) || bf_train_layout_new(&y.layout, c, &err) ||
+    if (bf_data_open(&y.data, data, b, t, 1, 1, &err) || bf_train_layout_new(&y.layout, c, &err) ||
         bf_pool_new(&y.pool, 1, &err) || bf_train_new_f64(&y.t, c, &y.layout, y.pool, b, t, &err))
         fail_msg("%s", err.msg);
     bf_train_first(y.t->param, BF_F64, &y.layout, 2, c->seed);
@@ -49,20 +49,24 @@ static bool knows(const bf_train_f64 *t, size_t r, size_t target, size_t vocabul
     return its >= best - 1e-12;
 }
 
-static const bf_data_config copy = {
-    .kind = BF_DATA_TASK, .task = {.kind = BF_TASK_COPY, .symbols = 5, .least = 2, .most = 4}};
+/* The copy task, and a model of its vocabulary. */
+static bench copying(bf_train_config *c)
+{
+    static char model[300];
+    bf_data_config data = {
+        .kind = BF_DATA_TASK, .task = {.kind = BF_TASK_COPY, .symbols = 5, .least = 2, .most = 4}};
+    bf_task_defaults(&data.task);
+    snprintf(model, sizeof model, "{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, "
+             "\"vocab_size\": %zu, \"n_positions\": 64}", bf_task_vocabulary(&data.task));
+    c->model = model;
+    return bench_of(c, &data, B, T);
+}
 
 static void right__counts_the_targets_that_are_likeliest(void **state)
 {
     (void)state;
     bf_train_config c = plain();
-    bf_data_config task = copy;
-    bf_task_defaults(&task.task);
-    char model[300];
-    snprintf(model, sizeof model, "{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, "
-             "\"vocab_size\": %zu, \"n_positions\": 64}", bf_task_vocabulary(&task.task));
-    c.model = model;
-    bench y = bench_of(&c, &task, B, T, 1);
+    bench y = copying(&c);
     bf_batch batch;
     double loss;
     size_t known = 0;
@@ -85,14 +89,8 @@ static void right__is_told_of_the_answers(void **state)
 {
     scratch *s = *state;
     bf_train_config c = plain();
-    bf_data_config task = copy;
-    bf_task_defaults(&task.task);
-    char model[300];
-    snprintf(model, sizeof model, "{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, "
-             "\"vocab_size\": %zu, \"n_positions\": 64}", bf_task_vocabulary(&task.task));
-    c.model = model;
     c.held_out = 1;
-    bench y = bench_of(&c, &task, B, T, 1);
+    bench y = copying(&c);
     bf_train_state told, again;
     bf_error err = {0};
     bf_batch batch;
@@ -132,7 +130,7 @@ static void probe__reads_what_is_linear_and_nothing_else(void **state)
     for (int wild = 0; wild < 2; wild++) {
         const bf_data_config task = {
             .kind = BF_DATA_TASK, .task = {.kind = BF_TASK_SINE, .p = 0.5, .factor = wild ? 9 : 0.1}};
-        bench y = bench_of(&c, &task, B, T, 1);
+        bench y = bench_of(&c, &task, B, T);
         double r2[2];
         assert_int_equal(bf_train_probe_f64(r2, y.t, y.data, NULL), BF_OK);
         assert_true(r2[0] < 1 + 1e-9 && r2[1] < 1 + 1e-9);
