@@ -17,7 +17,8 @@ bool bf_bf16_available(void);
 typedef struct bf_packing bf_packing;
 typedef struct bf_packed bf_packed;
 
-/* Room for tiles of tile rows (a multiple of 64) and products of up to widest_k terms, a worker each.
+/* Room for tiles of tile rows (a multiple of 64; 0: none is packed) and products of up to widest_k terms, a
+ * worker each.
  * BF_EUNSUPPORTED without the instructions; BF_ENOMEM. */
 bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t widest_k, bf_error *err);
 void bf_packing_free(bf_packing *packing); /* NULL-safe; after all that was packed in it */
@@ -32,6 +33,15 @@ void bf_packed_free(bf_packed *packed); /* NULL-safe */
  * are N apart. False if the library failed. */
 bool bf_packed_apply(const bf_packed *packed, size_t worker, size_t M, const float *A, size_t lda,
                      bool add, float *C);
+
+/* C [M,N] = A [M,K] B [K,N] (+ C if add) of operands that are bfloat16 already, laid out as bf_gemm_f32's
+ * (base/gemm.h), in the worker's room. The library brings B into its layout on the way, which costs 2 to 4 %
+ * of a product of 256 rows; a weight that changes with each step need not be packed. K >= 1.
+ * What fails is kept, C is then not written and later calls do nothing: ask bf_bf16_failed. */
+void bf_bf16_gemm(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
+                  const uint16_t *A, size_t lda, const uint16_t *B, size_t ldb, bool add, float *C, size_t ldc);
+/* BF_OK; BF_ENOMEM, BF_EUNSUPPORTED: the first failure of bf_bf16_gemm in a room. */
+bf_code bf_bf16_failed(const bf_packing *room, bf_error *err);
 
 /* dst = src rounded to nearest even; NaN stays NaN. */
 void bf_bf16_round(uint16_t *dst, const float *src, size_t n);
