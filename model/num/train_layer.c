@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "base/gemm.h"
-
 typedef struct {
     R(bf_train) *t;
     const R(bf_train_block) *b;
@@ -22,18 +20,6 @@ static size_t tile_rows(const R(bf_train) *t, size_t tile)
 {
     const size_t left = t->rows - tile * BF_TRAIN_TILE;
     return left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE;
-}
-
-/* y [n,out] (+)= x [n,in] W^T */
-static void multiply(real *y, const real *x, size_t ldx, size_t n, const R(bf_mat) *W, bool add)
-{
-    R(bf_gemm)(false, !W->in_major, n, W->out, W->in, 1, x, ldx, W->w, W->ld, add, y, W->out);
-}
-
-/* dx [n,in] (ld in) = dy [n,out] W */
-static void multiply_back(real *dx, const real *dy, size_t n, const R(bf_mat) *W)
-{
-    R(bf_gemm)(false, W->in_major, n, W->in, W->out, 1, dy, W->out, W->w, W->ld, false, dx, W->in);
 }
 
 /* Each row of y: x's (NULL: 0) and the bias (NULL: 0). False if there is neither. */
@@ -73,13 +59,13 @@ static void norm_tile(const R(bf_train) *t, size_t r0, size_t n, real *y, real *
 
 static void qkv_task(void *context, size_t tile, size_t worker)
 {
-    (void)worker;
     const pass *p = context;
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(p->t, tile), D = p->t->c->D;
     real *qkv = p->a->qkv + r0 * p->b->qkv.out;
     norm_tile(p->t, r0, n, p->a->normed1, p->a->mean1, p->a->rstd1, p->a->x, p->b->norm1_w, p->b->norm1_b);
     const bool add = begin_rows(qkv, NULL, p->b->qkv_b, n, p->b->qkv.out);
-    multiply(qkv, p->a->normed1 + r0 * D, D, n, &p->b->qkv, add);
+    R(bf_train_multiply)(p->t, worker, qkv, R(bf_train_rows_at)(p->a->normed1, p->a->half_normed1, r0, D), n,
+                         &p->b->qkv, add);
     rotate(p->t, p->a->qkv, r0, n, false);
 }
 
@@ -154,13 +140,14 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     real *mid = a->mid + r0 * D, *next = p->next + r0 * D;
     real *up = (t->c->gated ? a->slope : a->hidden) + r0 * b->up.out;
     begin_rows(mid, a->x + r0 * D, b->o_b, n, D);
-    multiply(mid, a->z + r0 * Q, Q, n, &b->o, true);
+    R(bf_train_multiply)(t, worker, mid, R(bf_train_rows_at)(a->z, a->half_z, r0, Q), n, &b->o, true);
     norm_tile(t, r0, n, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
     const bool add = begin_rows(up, NULL, b->up_b, n, b->up.out);
-    multiply(up, a->normed2 + r0 * D, D, n, &b->up, add);
+    R(bf_train_multiply)(t, worker, up, R(bf_train_rows_at)(a->normed2, a->half_normed2, r0, D), n, &b->up, add);
     act_tile(p, r0, n, t->desk[worker].wide);
     begin_rows(next, mid, b->out_b, n, D);
-    multiply(next, a->hidden + r0 * t->c->F, t->c->F, n, &b->out, true);
+    R(bf_train_multiply)(t, worker, next, R(bf_train_rows_at)(a->hidden, a->half_hidden, r0, t->c->F), n,
+                         &b->out, true);
 }
 
 void R(bf_train_layer)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
@@ -216,14 +203,16 @@ static void mlp_back_task(void *context, size_t tile, size_t worker)
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile), D = t->c->D, F = t->c->F;
     real *dup = t->dup + r0 * b->up.out, *dnormed = t->desk[worker].rows;
     real *dhidden = t->c->gated ? t->desk[worker].wide : dup;
-    multiply_back(dhidden, p->dy + r0 * D, n, &b->out);
+    R(bf_train_multiply_back)(t, worker, dhidden, R(bf_train_rows_at)(p->dy, t->half_dy, r0, D), n, &b->out);
     if (!t->c->gated)
         times(dup, a->slope + r0 * F, n * F);
     for (size_t r = 0; r < n && t->c->gated; r++)
         gate_back(dup + r * 2 * F, dhidden + r * F, a->slope + (r0 + r) * 2 * F, F);
-    multiply_back(dnormed, dup, n, &b->up);
+    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_rows_at)(t->dup, t->half_dup, r0, b->up.out), n,
+                              &b->up);
     norm_back(t, tile, 1, t->dmid, p->dy, dnormed, a->mid, a->mean2, a->rstd2, b->norm2_w);
-    multiply_back(t->dz + r0 * b->o.in, t->dmid + r0 * D, n, &b->o);
+    R(bf_train_multiply_back)(t, worker, t->dz + r0 * b->o.in, R(bf_train_rows_at)(t->dmid, t->half_dmid, r0, D),
+                              n, &b->o);
 }
 
 static void attention_back_task(void *context, size_t task, size_t worker)
@@ -259,7 +248,8 @@ static void qkv_back_task(void *context, size_t tile, size_t worker)
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile);
     real *dnormed = t->desk[worker].rows;
     rotate(t, p->dqkv, r0, n, true);
-    multiply_back(dnormed, p->dqkv + r0 * p->b->qkv.out, n, &p->b->qkv);
+    R(bf_train_multiply_back)(t, worker, dnormed,
+                              R(bf_train_rows_at)(p->dqkv, t->half_dqkv, r0, p->b->qkv.out), n, &p->b->qkv);
     norm_back(t, tile, 0, p->dx, t->dmid, dnormed, a->x, a->mean1, a->rstd1, p->b->norm1_w);
 }
 
@@ -267,14 +257,15 @@ static void unrotate_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const pass *p = context;
-    rotate(p->t, p->dqkv, tile * BF_TRAIN_TILE, tile_rows(p->t, tile), true);
+    const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(p->t, tile), width = p->b->qkv.out;
+    rotate(p->t, p->dqkv, r0, n, true);
+    R(bf_train_round)(R(bf_train_rows_at)(p->dqkv, p->t->half_dqkv, r0, width), n * width);
 }
 
 static R(bf_train_product) product(const R(bf_train) *t, const R(bf_mat) *W, const real *bias,
-                                   const real *dy, const real *x)
+                                   R(bf_train_rows) dy, R(bf_train_rows) x)
 {
-    return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL,
-                                 dy, x, W->out, W->in};
+    return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL, dy, x};
 }
 
 void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
@@ -291,11 +282,14 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
         bf_pool_run(t->pool, t->B * t->c->G, attention_back_task, &p);
         bf_pool_run(t->pool, t->tiles, unrotate_task, &p);
     }
-    const R(bf_train_product) list[] = {product(t, &b->up, b->up_b, t->dup, a->normed2),
-                                        product(t, &b->out, b->out_b, p.dy, a->hidden),
-                                        product(t, &b->qkv, b->qkv_b, p.dqkv, a->normed1),
-                                        product(t, &b->o, b->o_b, t->dmid, a->z)};
-    R(bf_train_weights)(list, 4, t->rows, t->add, t->pool);
+    const R(bf_train_rows) dup = {t->dup, t->half_dup}, normed2 = {a->normed2, a->half_normed2};
+    const R(bf_train_rows) dy = {p.dy, t->half_dy}, hidden = {a->hidden, a->half_hidden};
+    const R(bf_train_rows) dqkv = {p.dqkv, t->half_dqkv}, normed1 = {a->normed1, a->half_normed1};
+    const R(bf_train_rows) dmid = {t->dmid, t->half_dmid}, z = {a->z, a->half_z};
+    const R(bf_train_product) list[] = {
+        product(t, &b->up, b->up_b, dup, normed2), product(t, &b->out, b->out_b, dy, hidden),
+        product(t, &b->qkv, b->qkv_b, dqkv, normed1), product(t, &b->o, b->o_b, dmid, z)};
+    R(bf_train_weights)(t, list, 4, t->rows, t->add);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);
 }
