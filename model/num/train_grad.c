@@ -1,7 +1,7 @@
 /* Gradients of weights, beside the VJPs of ops.h: sums over rows in one fixed order. */
 #include "model/num/train.h"
 
-enum { PIECE = 256, COLUMNS = 64 };
+enum { PIECE = 256, COLUMNS = 128 }; /* rows of a weight, columns of a bias, that are a task */
 
 typedef struct {
     const R(bf_train) *t;
@@ -32,12 +32,21 @@ static void piece(const job *j, const R(bf_train_product) *p, size_t k, size_t w
     R(bf_train_multiply_rows)(j->t, worker, p, j->rows, r0, m, j->add);
 }
 
-BF_HOT static void column_sums(real *sum, const real *y, size_t ld, size_t rows, size_t n, bool add)
+static inline void add_rows(real total[COLUMNS], const real *y, size_t ld, size_t rows, size_t n)
 {
-    real total[COLUMNS] = {0};
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < n; c++)
             total[c] += y[r * ld + c];
+}
+
+/* n <= COLUMNS, and mostly COLUMNS: sums over a loop of known length stay in registers. */
+BF_HOT static void column_sums(real *sum, const real *y, size_t ld, size_t rows, size_t n, bool add)
+{
+    real total[COLUMNS] = {0};
+    if (n == COLUMNS)
+        add_rows(total, y, ld, rows, COLUMNS);
+    else
+        add_rows(total, y, ld, rows, n);
     for (size_t c = 0; c < n; c++)
         sum[c] = add ? sum[c] + total[c] : total[c];
 }

@@ -286,9 +286,9 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
     const R(bf_train_rows) dy = {p.dy, t->half_dy}, hidden = {a->hidden, a->half_hidden};
     const R(bf_train_rows) dqkv = {p.dqkv, t->half_dqkv}, normed1 = {a->normed1, a->half_normed1};
     const R(bf_train_rows) dmid = {t->dmid, t->half_dmid}, z = {a->z, a->half_z};
-    const R(bf_train_product) list[] = {
-        product(t, &b->up, b->up_b, dup, normed2), product(t, &b->out, b->out_b, dy, hidden),
-        product(t, &b->qkv, b->qkv_b, dqkv, normed1), product(t, &b->o, b->o_b, dmid, z)};
+    const R(bf_train_product) list[] = { /* small pieces last: threads end together */
+        product(t, &b->up, b->up_b, dup, normed2), product(t, &b->qkv, b->qkv_b, dqkv, normed1),
+        product(t, &b->out, b->out_b, dy, hidden), product(t, &b->o, b->o_b, dmid, z)};
     R(bf_train_weights)(t, list, 4, t->rows, t->add);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);
