@@ -9,9 +9,11 @@
 
 enum { GRANULE = 64, MAX_STEPS = 8 }; /* tiles of 64, 128, ... rows have a primitive each */
 
-/* A product of operands as they stand, as one worker runs it; form: what bf_bf16_gemm was asked. */
+enum { FORM = 10 };
+
+/* A product of operands as they stand, as one worker runs it. */
 typedef struct {
-    size_t form[9];
+    size_t form[FORM]; /* what multiply was asked */
     dnnl_primitive_t primitive;
     dnnl_memory_t operand[3]; /* A, B, C: without values of their own */
     dnnl_memory_desc_t scratch;
@@ -42,13 +44,20 @@ struct bf_packed {
     dnnl_memory_desc_t src[MAX_STEPS], dst[MAX_STEPS], scratch[MAX_STEPS][2];
 };
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS(name) __builtin_cpu_supports(name)
+#else
+#define HAS(name) false
+#endif
+
 bool bf_bf16_available(void)
 {
-#if defined(__x86_64__) && defined(__GNUC__)
-    return __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
+    return HAS("avx512bf16");
+}
+
+bool bf_room_gemm_pays(void)
+{
+    return HAS("avx512f") && HAS("avx512bw") && HAS("avx512dq") && HAS("avx512vl");
 }
 
 BF_HOT void bf_bf16_round(uint16_t *dst, const float *src, size_t n)
@@ -63,7 +72,7 @@ BF_HOT void bf_bf16_round(uint16_t *dst, const float *src, size_t n)
 
 bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t widest_k, bf_error *err)
 {
-    if (!bf_bf16_available())
+    if (tile && !bf_bf16_available())
         return bf_fail(err, BF_EUNSUPPORTED,
                        "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
     if (tile % GRANULE || tile / GRANULE > MAX_STEPS)
@@ -328,7 +337,7 @@ bool bf_packed_apply(const bf_packed *p, size_t worker, size_t M, const float *A
     return !status;
 }
 
-/* ---- operands that are bfloat16 already ---- */
+/* ---- operands as they stand ---- */
 
 /* rows x cols, values of a row (transposed: of a column) one after the other, ld to the next. */
 static dnnl_status_t strided(dnnl_memory_desc_t *md, size_t rows, size_t cols, size_t ld, bool transposed,
@@ -339,15 +348,16 @@ static dnnl_status_t strided(dnnl_memory_desc_t *md, size_t rows, size_t cols, s
     return dnnl_memory_desc_init_by_strides(md, 2, dims, type, steps);
 }
 
-static dnnl_status_t make_raw(raw *p, dnnl_engine_t engine, const size_t form[9])
+static dnnl_status_t make_raw(raw *p, dnnl_engine_t engine, const size_t form[FORM])
 {
     const size_t M = form[2], N = form[3], K = form[4];
+    const dnnl_data_type_t type = form[9] ? dnnl_bf16 : dnnl_f32;
     dnnl_memory_desc_t md[3], chosen;
     *p = (raw){0};
     memcpy(p->form, form, sizeof p->form);
-    dnnl_status_t status = strided(&md[0], M, K, form[5], form[0], dnnl_bf16);
+    dnnl_status_t status = strided(&md[0], M, K, form[5], form[0], type);
     if (!status)
-        status = strided(&md[1], K, N, form[6], form[1], dnnl_bf16);
+        status = strided(&md[1], K, N, form[6], form[1], type);
     if (!status)
         status = strided(&md[2], M, N, form[8], false, dnnl_f32);
     if (!status)
@@ -360,7 +370,7 @@ static dnnl_status_t make_raw(raw *p, dnnl_engine_t engine, const size_t form[9]
 }
 
 /* The worker's product of this form, made when it is first asked for. */
-static dnnl_status_t find_raw(raw **out, desk *d, dnnl_engine_t engine, const size_t form[9])
+static dnnl_status_t find_raw(raw **out, desk *d, dnnl_engine_t engine, const size_t form[FORM])
 {
     for (size_t k = 0; k < d->n_made; k++)
         if (!memcmp(d->made[k].form, form, sizeof d->made[k].form)) {
@@ -381,16 +391,14 @@ static dnnl_status_t find_raw(raw **out, desk *d, dnnl_engine_t engine, const si
     return status;
 }
 
-void bf_bf16_gemm(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
-                  const uint16_t *A, size_t lda, const uint16_t *B, size_t ldb, bool add, float *C, size_t ldc)
+/* values: A, B, C; form: ta, tb, M, N, K, lda, ldb, add, ldc, and whether A and B are bfloat16. */
+static void multiply(bf_packing *room, size_t worker, void *const values[3], const size_t form[FORM])
 {
-    const size_t form[9] = {ta, tb, M, N, K, lda, ldb, add, ldc};
-    void *const values[3] = {(void *)(uintptr_t)A, (void *)(uintptr_t)B, C};
     static const int names[3] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
     desk *d = &room->desks[worker];
     dnnl_exec_arg_t args[4];
     raw *p = NULL;
-    if (!M || !N || !K || d->failure)
+    if (!form[2] || !form[3] || !form[4] || d->failure)
         return;
     dnnl_status_t status = find_raw(&p, d, room->engine, form);
     for (size_t k = 0; k < 3 && !status; k++) {
@@ -402,13 +410,28 @@ void bf_bf16_gemm(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, s
     d->failure = status;
 }
 
-bf_code bf_bf16_failed(const bf_packing *room, bf_error *err)
+void bf_room_gemm_bf16(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
+                       const uint16_t *A, size_t lda, const uint16_t *B, size_t ldb, bool add, float *C,
+                       size_t ldc)
+{
+    multiply(room, worker, (void *const[]){(void *)(uintptr_t)A, (void *)(uintptr_t)B, C},
+             (const size_t[]){ta, tb, M, N, K, lda, ldb, add, ldc, true});
+}
+
+void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
+                      const float *A, size_t lda, const float *B, size_t ldb, bool add, float *C, size_t ldc)
+{
+    multiply(room, worker, (void *const[]){(void *)(uintptr_t)A, (void *)(uintptr_t)B, C},
+             (const size_t[]){ta, tb, M, N, K, lda, ldb, add, ldc, false});
+}
+
+bf_code bf_room_failed(const bf_packing *room, bf_error *err)
 {
     for (size_t k = 0; k < room->workers; k++)
         if (room->desks[k].failure == dnnl_out_of_memory)
-            return bf_fail(err, BF_ENOMEM, "cannot hold a product in bfloat16");
+            return bf_fail(err, BF_ENOMEM, "cannot hold a product's operands in oneDNN's layout");
         else if (room->desks[k].failure)
-            return bf_fail(err, BF_EUNSUPPORTED, "oneDNN refused a product in bfloat16 (status %d)",
+            return bf_fail(err, BF_EUNSUPPORTED, "oneDNN refused a product (status %d)",
                            (int)room->desks[k].failure);
     return BF_OK;
 }

@@ -45,7 +45,8 @@ static bf_batch batch_of(const bf_train_config *c, int32_t *tokens, double *x, u
     }
     if (c->objective == BF_OBJECTIVE_REAL)
         return (bf_batch){.B = SEQUENCES, .T = POSITIONS, .heads = 1, .channels = 1, .x = x, .y = x + ROWS};
-    return (bf_batch){.B = SEQUENCES, .T = POSITIONS, .heads = heads, .input = tokens, .target = tokens + ROWS};
+    return (bf_batch){.B = SEQUENCES, .T = POSITIONS, .heads = heads, .input = tokens,
+                      .target = tokens + ROWS};
 }
 
 /* Attention of first weights is little more than a mean. */

@@ -15,8 +15,8 @@
 
 enum { BF_TRAIN_TILE = 256, BF_TRAIN_PIECE = 1 << 16 }; /* rows; values of the optimizer's arrays */
 
-/* Rows of a batch as products with weights read them. half: NULL, or (mixed precision) their copy in bfloat16,
- * which the product that first reads them makes. */
+/* Rows of a batch as products with weights read them. half: NULL, or (mixed precision) their copy in
+ * bfloat16, which the product that first reads them makes. */
 typedef struct {
     const real *x;
     uint16_t *half;
@@ -73,8 +73,8 @@ typedef struct {
     double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */
     unsigned *positions;            /* [T] 0, 1, ... */
     R(bf_train_desk) *desk;         /* [threads] */
-    struct bf_packing *packing;     /* mixed precision, NULL without: rooms of its products, */
-    uint16_t *half_param, *half_kept; /* [layout->values] weights rounded, */
+    struct bf_packing *packing;     /* NULL, or rooms of oneDNN's products */
+    uint16_t *half_param, *half_kept; /* mixed precision, NULL without: [layout->values] weights rounded, */
     uint16_t *half_dy, *half_dmid, *half_dqkv, *half_dup; /* cotangents of one layer, */
     uint16_t *half_normed, *half_logits; /* [R,D] [chunk,V] */
     bool add, head_add;             /* gradients are added to what is there: all, those of the head */
@@ -140,7 +140,8 @@ typedef struct {
     real *dW, *db;
     R(bf_train_rows) dy, x;
 } R(bf_train_product);
-void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows, bool add);
+void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows,
+                         bool add);
 /* dw += sum over rows of dy * (x - mean) * rstd, db += that of dy, into dw [D], db [D]. */
 void R(bf_norm_grad)(real *dw, real *db, const real *dy, const real *x, const real *mean,
                      const real *rstd, size_t rows, size_t D);
@@ -162,7 +163,7 @@ void R(bf_train_multiply_rows)(const R(bf_train) *t, size_t worker, const R(bf_t
 void R(bf_train_round)(R(bf_train_rows) rows, size_t n);
 /* All weights: after they were set; the optimizer rounds those that it moves. */
 void R(bf_train_round_weights)(R(bf_train) *t);
-/* BF_OK; BF_ENOMEM, BF_EUNSUPPORTED: a product in bfloat16 could not be taken, gradients are not to be used. */
+/* BF_OK; BF_ENOMEM, BF_EUNSUPPORTED: a product could not be taken, gradients are not to be used. */
 bf_code R(bf_train_failed)(const R(bf_train) *t, bf_error *err);
 
 /* Rows r0.. of x [R,width] and of its rounded copy. */

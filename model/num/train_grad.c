@@ -66,7 +66,8 @@ static void weights_task(void *context, size_t task, size_t worker)
     column_sums(p->db + c0, p->dy.x + c0, p->W->out, j->rows, left < COLUMNS ? left : COLUMNS, j->add);
 }
 
-void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows, bool add)
+void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows,
+                         bool add)
 {
     job j = {t, list, n, rows, add};
     size_t tasks = 0;

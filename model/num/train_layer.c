@@ -143,7 +143,8 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     R(bf_train_multiply)(t, worker, mid, R(bf_train_rows_at)(a->z, a->half_z, r0, Q), n, &b->o, true);
     norm_tile(t, r0, n, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
     const bool add = begin_rows(up, NULL, b->up_b, n, b->up.out);
-    R(bf_train_multiply)(t, worker, up, R(bf_train_rows_at)(a->normed2, a->half_normed2, r0, D), n, &b->up, add);
+    R(bf_train_multiply)(t, worker, up, R(bf_train_rows_at)(a->normed2, a->half_normed2, r0, D), n, &b->up,
+                         add);
     act_tile(p, r0, n, t->desk[worker].wide);
     begin_rows(next, mid, b->out_b, n, D);
     R(bf_train_multiply)(t, worker, next, R(bf_train_rows_at)(a->hidden, a->half_hidden, r0, t->c->F), n,
@@ -211,8 +212,8 @@ static void mlp_back_task(void *context, size_t tile, size_t worker)
     R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_rows_at)(t->dup, t->half_dup, r0, b->up.out), n,
                               &b->up);
     norm_back(t, tile, 1, t->dmid, p->dy, dnormed, a->mid, a->mean2, a->rstd2, b->norm2_w);
-    R(bf_train_multiply_back)(t, worker, t->dz + r0 * b->o.in, R(bf_train_rows_at)(t->dmid, t->half_dmid, r0, D),
-                              n, &b->o);
+    R(bf_train_multiply_back)(t, worker, t->dz + r0 * b->o.in,
+                              R(bf_train_rows_at)(t->dmid, t->half_dmid, r0, D), n, &b->o);
 }
 
 static void attention_back_task(void *context, size_t task, size_t worker)
@@ -265,7 +266,8 @@ static void unrotate_task(void *context, size_t tile, size_t worker)
 static R(bf_train_product) product(const R(bf_train) *t, const R(bf_mat) *W, const real *bias,
                                    R(bf_train_rows) dy, R(bf_train_rows) x)
 {
-    return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL, dy, x};
+    return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL,
+                                 dy, x};
 }
 
 void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,

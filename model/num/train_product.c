@@ -1,10 +1,10 @@
-/* Products with weights: in real by BLAS, or in mixed precision by oneDNN, of operands rounded to bfloat16,
- * summed in float.
+/* Products with weights: in double by BLAS, in float by oneDNN where that pays, and in mixed precision by
+ * oneDNN of operands rounded to bfloat16, summed in float.
  *
- * Each operand is rounded once: a weight when the optimizer has moved it (t->half_param, which forward and
- * back share, since oneDNN takes either order of a matrix), rows of a batch by the first product that reads
- * them, tile by tile while they are in the cache; the weight's gradient finds both copies made. Which values
- * are rounded, and what is summed in which order, does not depend on the number of threads. */
+ * There each operand is rounded once: a weight when the optimizer has moved it (t->half_param, which forward
+ * and back share, since oneDNN takes either order of a matrix), rows of a batch by the first product that
+ * reads them, tile by tile while they are in the cache; the weight's gradient finds both copies made. What is
+ * summed in which order does not depend on the number of threads. */
 #include "model/num/train.h"
 
 #include "base/gemm.h"
@@ -26,7 +26,9 @@ static void gemm(const R(bf_train) *t, size_t worker, bool ta, bool tb, size_t M
                  operand A, operand B, bool add, real *C, size_t ldc)
 {
     if (A.half && B.half)
-        bf_bf16_gemm(t->packing, worker, ta, tb, M, N, K, A.half, A.ld, B.half, B.ld, add, C, ldc);
+        bf_room_gemm_bf16(t->packing, worker, ta, tb, M, N, K, A.half, A.ld, B.half, B.ld, add, C, ldc);
+    else if (t->packing)
+        bf_room_gemm_f32(t->packing, worker, ta, tb, M, N, K, A.x, A.ld, B.x, B.ld, add, C, ldc);
     else
         bf_gemm_f32(ta, tb, M, N, K, 1, A.x, A.ld, B.x, B.ld, add, C, ldc);
 }
@@ -66,7 +68,8 @@ void R(bf_train_multiply)(const R(bf_train) *t, size_t worker, real *y, R(bf_tra
                           const R(bf_mat) *W, bool add)
 {
     R(bf_train_round)(x, n * W->in);
-    gemm(t, worker, false, !W->in_major, n, W->out, W->in, rows_of(x, W->in), weight_of(t, W), add, y, W->out);
+    gemm(t, worker, false, !W->in_major, n, W->out, W->in, rows_of(x, W->in), weight_of(t, W), add, y,
+         W->out);
 }
 
 void R(bf_train_multiply_back)(const R(bf_train) *t, size_t worker, real *dx, R(bf_train_rows) dy, size_t n,
@@ -119,5 +122,5 @@ void R(bf_train_round_weights)(R(bf_train) *t)
 
 bf_code R(bf_train_failed)(const R(bf_train) *t, bf_error *err)
 {
-    return t->packing ? bf_bf16_failed(t->packing, err) : BF_OK;
+    return t->packing ? bf_room_failed(t->packing, err) : BF_OK;
 }
