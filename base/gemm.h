@@ -11,6 +11,9 @@
 
 #include "base/real.h"
 
+/* Are equal rows of a product in float equal bit by bit, wherever they stand? Not with OpenBLAS's kernels
+ * for AVX2 alone, and there bf_gemm_rows_f32 cannot keep its promise. */
+bool bf_gemm_rows_are_alike(void);
 /* Must run once before the first product: makes BLAS serial. Cheap, may be repeated. */
 void bf_gemm_init(void);
 
@@ -19,9 +22,10 @@ void bf_gemm_f32(bool ta, bool tb, size_t M, size_t N, size_t K, float alpha, co
 void bf_gemm_f64(bool ta, bool tb, size_t M, size_t N, size_t K, double alpha, const double *A,
                  size_t lda, const double *B, size_t ldb, bool add, double *C, size_t ldc);
 
-enum { BF_GRANULE = 64 };
+enum { BF_GRANULE = 48 };
 
-/* The same product for M a multiple of BF_GRANULE, with the promise that the bits of a row of C do not
+/* The same product for M a multiple of BF_GRANULE (of 24: kernels for AVX-512 take rows by 24 or 12 and
+ * sum what is left over in another order), with the promise that the bits of a row of C do not
  * depend on M or on where the row stands (BLAS takes other kernels for small products, so those are
  * cut into calls of one size). Tested in tests/test_gemm.c; equal records for any memory rest on it. */
 void bf_gemm_rows_f32(bool tb, size_t M, size_t N, size_t K, const float *A, size_t lda,

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/gemm.h"
 #include "base/real.h"
 
-enum { GRANULE = 64, MAX_STEPS = 8 }; /* tiles of 64, 128, ... rows have a primitive each */
+enum { GRANULE = BF_GRANULE, MAX_STEPS = 8 }; /* tiles of 1, 2, ... granules have a primitive each */
 
 enum { FORM = 10 };
 
@@ -40,7 +41,7 @@ struct bf_packed {
     bf_packing *room;
     size_t K, N;
     dnnl_memory_t weight;
-    dnnl_primitive_t product[MAX_STEPS][2]; /* by rows/64 - 1; plain, adding */
+    dnnl_primitive_t product[MAX_STEPS][2]; /* by granules - 1; plain, adding */
     dnnl_memory_desc_t src[MAX_STEPS], dst[MAX_STEPS], scratch[MAX_STEPS][2];
 };
 
@@ -76,7 +77,8 @@ bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t wid
         return bf_fail(err, BF_EUNSUPPORTED,
                        "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
     if (tile % GRANULE || tile / GRANULE > MAX_STEPS)
-        return bf_fail(err, BF_EARG, "tiles of %zu rows, a multiple of 64 up to 512 is wanted", tile);
+        return bf_fail(err, BF_EARG, "tiles of %zu rows, a multiple of %d up to %d is wanted", tile, GRANULE,
+                       GRANULE * MAX_STEPS);
     bf_packing *room = calloc(1, sizeof *room);
     bool ok = room && (!tile || widest_k < SIZE_MAX / 4 / tile);
     if (ok) {
@@ -88,7 +90,7 @@ bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t wid
     }
     for (size_t k = 0; ok && k < workers; k++) {
         desk *d = &room->desks[k];
-        d->a = tile ? aligned_alloc(64, tile * widest_k * sizeof *d->a) : NULL;
+        d->a = tile ? aligned_alloc(64, (tile * widest_k * sizeof *d->a + 63) / 64 * 64) : NULL;
         ok = (d->a || !tile) && !dnnl_stream_create(&d->stream, room->engine, dnnl_stream_default_flags);
     }
     if (!ok) {

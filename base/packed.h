@@ -17,8 +17,8 @@ bool bf_bf16_available(void);
 typedef struct bf_packing bf_packing;
 typedef struct bf_packed bf_packed;
 
-/* Room for tiles of tile rows (a multiple of 64; 0: nothing is packed in it) and products of up to widest_k
- * terms, a worker each.
+/* Room for tiles of tile rows (a multiple of BF_GRANULE; 0: nothing is packed in it) and products of up to
+ * widest_k terms, a worker each.
  * BF_EUNSUPPORTED to pack without the instructions; BF_ENOMEM. */
 bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t widest_k, bf_error *err);
 void bf_packing_free(bf_packing *packing); /* NULL-safe; after all that was packed in it */
@@ -29,7 +29,7 @@ bf_code bf_packed_new(bf_packed **out, bf_packing *packing, size_t worker, size_
                       const float *B, size_t ldb, bool tb, bf_error *err);
 void bf_packed_free(bf_packed *packed); /* NULL-safe */
 
-/* C [M,N] = A [M,K] B (+ C if add); A is rounded if need be. M a multiple of 64, at most tile; rows of C
+/* C [M,N] = A [M,K] B (+ C if add); A is rounded if need be. M a multiple of BF_GRANULE, at most tile; rows of C
  * are N apart. False if the library failed. */
 bool bf_packed_apply(const bf_packed *packed, size_t worker, size_t M, const float *A, size_t lda,
                      bool add, float *C);

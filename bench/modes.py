@@ -11,7 +11,7 @@ them; medians of interleaved repeats, those of N from --once-from on taken once.
   threads    one thread against two
   fold       with and without, and time against N (kjv-1m, its rotary positions extended)
   growth     time against N (GPT-2 width, 4 layers)
-  long       N = 1,024 on 12 layers; 2,048 and 4,096 on 4: time, memory, attention's share
+  long       N = 1,024 on 12 layers; up to 4,096 on 4: time, memory, attention's share
   zoom       an overview of 64 blocks against all losses (GPT-2 width, 4 layers)
   big        seconds and resident size of a 1.1-billion-parameter Llama shape
   prune      speed and true error against tolerance (kjv-1m; stories260K where it is found)
@@ -126,12 +126,31 @@ class Bench:
     def seconds(self, model, n, *options, text=None):
         return float(self.trace(model, n, *options, text=text)[0]["seconds_walk"])
 
+    def flops(self, model, n, *options):
+        """Of the walk's products, as the plan counts them."""
+        plan = subprocess.run(self.command(model, n, options) + ["--dry-run", "--json"], check=True,
+                              capture_output=True, text=True).stdout
+        return json.loads(plan)["flops"]
+
+    def every(self, n):
+        return self.args.every if n >= self.args.once_from else 1
+
+    def words(self, n):
+        return f"every {self.every(n)}th" if self.every(n) > 1 else "all"
+
+    def whole(self, model, n, *options):
+        """(seconds of the walk of all losses, metadata). Of long texts every so-manieth loss is walked, and
+        its time multiplied by the whole's FLOPs over theirs."""
+        k = self.every(n)
+        part = ("--losses", ",".join(map(str, range(k - 1, n, k)))) if k > 1 else ()
+        meta, _ = self.trace(model, n, *part, *options)
+        scale = self.flops(model, n, *options) / self.flops(model, n, *part, *options) if part else 1
+        return float(meta["seconds_walk"]) * scale, meta
+
     def of_peak(self, seconds, model, n, *options):
         """'87 %': FLOPs that the plan counts, a second, over SGEMM of this run."""
         self.peak = self.peak or sgemm_peak()
-        plan = subprocess.run(self.command(model, n, options) + ["--dry-run", "--json"], check=True,
-                              capture_output=True, text=True).stdout
-        return f"{100 * json.loads(plan)['flops'] / seconds / 1e9 / self.peak:.0f} %"
+        return f"{100 * self.flops(model, n, *options) / seconds / 1e9 / self.peak:.0f} %"
 
     def race(self, jobs, once=()):
         """jobs {name: function giving seconds}: {name: (median, least, most)}, interleaved; those in
@@ -250,36 +269,37 @@ class Bench:
                         f"{self.args.once_from} on: section long)."]
 
     def long(self):
-        lines = ["Once each, grad_norm at resid_pre, --memory 4G. Resident is the peak of the whole process; "
-                 "pages of the mapped weights and of the record's file count in it, so both are taken off "
-                 "(of the weights: as large as they are).", "",
-                 "| layers, N | wall, s | CPU, s | forward, s | walk, s | attention's part of the walk | of "
-                 "SGEMM peak | resident, GB | above weights and record, GB |", "|" + "---|" * 9]
+        lines = ["Once each, grad_norm at resid_pre, --memory 4G. Where only some losses are walked, their time is "
+                 "multiplied by the FLOPs of all over theirs. Resident is the peak of the whole process; pages of "
+                 "the mapped weights and of the record's file count in it, so both are taken off (of the weights: "
+                 "as large as they are).", "",
+                 "| layers, N | losses walked | forward, s | walk of all losses, s | attention's part | of SGEMM "
+                 "peak | resident, GB | above weights and record, GB |", "|---|---|---|---|---|---|---|---|"]
         for layers, n in (map(int, pair.split(":")) for pair in self.args.long.split(",")):
             model = self.gpt2(layers)
-            meta, _ = self.trace(model, n, "--memory", "4G")
+            walk, meta = self.whole(model, n, "--memory", "4G")
             held = self.resident - sum(map(os.path.getsize, (
                 os.path.join(model, "model.safetensors"), self.record)))
-            walk = float(meta["seconds_walk"])
             if layers == 4 and n >= self.args.once_from:
                 self.put_seconds(GPT2_4, {**self.known_seconds(GPT2_4), n: walk})
-            lines.append(f"| {layers}, {n} | {self.wall:.1f} | {self.cpu:.1f} | "
-                         f"{float(meta['seconds_forward']):.2f} | {walk:.1f} | "
-                         f"{100 * float(meta['seconds_attention']) / walk:.0f} % | "
+            share = float(meta["seconds_attention"]) / float(meta["seconds_walk"])
+            lines.append(f"| {layers}, {n} | {self.words(n)} | {float(meta['seconds_forward']):.2f} | "
+                         f"{walk:.1f} | {100 * share:.0f} % | "
                          f"{self.of_peak(walk, model, n, '--memory', '4G')} | {self.resident / 1e9:.2f} | "
                          f"{held / 1e9:.2f} |")
             print(lines[-1], file=sys.stderr, flush=True)
         return lines
 
     def zoom(self):
-        n, blocks, probes = self.args.zoom_n, min(64, self.args.zoom_n // 4), 8
+        n, blocks, probes = self.args.zoom_n, min(64, self.args.zoom_n // 4), self.args.probes
+        base = f"all losses (walked: {self.words(n)})"
         model = self.gpt2(4)
-        return self.compare(f"{GPT2_4}, N = {n}: overview of {blocks} blocks", "all losses", {
-            "all losses": lambda: self.seconds(model, n),
+        return self.compare(f"{GPT2_4}, N = {n}: overview of {blocks} blocks", base, {
+            base: lambda: self.whole(model, n)[0],
             "grad_x_act": lambda: self.seconds(model, n, "--blocks", str(blocks), "--scores", "grad_x_act"),
             f"grad_norm, {probes} probes": lambda: self.seconds(
                 model, n, "--blocks", str(blocks), "--probes", str(probes))},
-            ["all losses"] if n >= self.args.once_from else [])
+            [base] if n >= self.args.once_from else [])
 
     def big(self):
         layers = self.args.big_layers
@@ -342,8 +362,11 @@ def parse_arguments():
     ap.add_argument("--repeats", type=int, default=5, help="interleaved (default: 5)")
     ap.add_argument("--n", type=int, default=128, help="positions of scores, precision, threads")
     ap.add_argument("--sizes", default="128,256,512,1024,2048", help="positions of fold and growth")
-    ap.add_argument("--once-from", type=int, default=2048, help="so many positions are walked once only")
-    ap.add_argument("--long", default="12:1024,4:2048,4:4096", help="LAYERS:N of section long")
+    ap.add_argument("--once-from", type=int, default=1024, help="texts of so many positions are walked once only")
+    ap.add_argument("--every", type=int, default=8, help="of these the walk takes every so-manieth loss only, "
+                    "and its time stands for all by their FLOPs; 1: all")
+    ap.add_argument("--probes", type=int, default=8, help="of section zoom")
+    ap.add_argument("--long", default="12:1024,4:1024,4:2048,4:4096", help="LAYERS:N of section long")
     ap.add_argument("--zoom-n", type=int, default=2048)
     ap.add_argument("--big-layers", type=int, default=22)
     ap.add_argument("--tolerances", default="1e-4,3e-4,1e-3,2e-3,3e-3,5e-3,1e-2,3e-2")

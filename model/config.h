@@ -54,6 +54,15 @@ static inline bool bf_config_bidirectional(const bf_config *c)
     return false;
 }
 
+/* Does some layer write a compressive memory by the delta rule? */
+static inline bool bf_config_delta(const bf_config *c)
+{
+    for (size_t l = 0; l < c->L; l++)
+        if (bf_config_mask(c, l).delta)
+            return true;
+    return false;
+}
+
 /* A weight matrix W [out,in] (y = W x) as it is stored: element (o,c) stands at data[o*ld + c], or at
  * data[c*ld + o] if in_major (GPT-2's Conv1D). data points into a map and may be unaligned. */
 typedef struct {
@@ -78,6 +87,7 @@ typedef struct {
     bf_vector q_b, k_b, v_b, o_b;
     bf_matrix mlp_in, mlp_gate, mlp_out; /* [F,D] [F,D] [D,F]; gate only if gated */
     bf_vector mlp_in_b, mlp_gate_b, mlp_out_b;
+    bf_vector gate;                  /* [H], only where the mask's gate is learnt */
 } bf_layer;
 
 typedef struct {

@@ -5,30 +5,44 @@
 
 #include "model/families.h"
 
-static bf_code read_detach(bf_detach *out, const bf_json *object, bf_error *err)
+/* One of two words; a field that is missing says `no`. */
+static bf_code read_word(bool *out, const bf_json *object, const char *key, const char *yes, const char *no,
+                         bf_error *err)
 {
-    const char *name;
-    const bf_code rc = bf_json_opt_string(&name, object, "detach", "none", err);
+    const char *word;
+    const bf_code rc = bf_json_opt_string(&word, object, key, no, err);
     if (rc)
         return rc;
-    *out = strcmp(name, "memory") == 0 ? BF_DETACH_MEMORY : BF_DETACH_NONE;
-    if (*out == BF_DETACH_NONE && strcmp(name, "none") != 0)
-        return bf_fail(err, BF_EFORMAT, "field \"detach\" is \"%.40s\", wanted \"memory\" or \"none\"",
-                       name);
+    *out = strcmp(word, yes) == 0;
+    if (!*out && strcmp(word, no) != 0)
+        return bf_fail(err, BF_EFORMAT, "field \"%s\" is \"%.40s\", wanted \"%s\" or \"%s\"", key, word, yes,
+                       no);
     return BF_OK;
+}
+
+static bf_code read_words(bf_mask *m, const bf_json *object, bf_error *err)
+{
+    bool detach = false;
+    bf_code rc = read_word(&detach, object, "detach", "memory", "none", err);
+    if (!rc)
+        rc = read_word(&m->learnt, object, "gate", "learnt", "fixed", err);
+    if (!rc)
+        rc = read_word(&m->delta, object, "update", "delta", "linear", err);
+    m->detach = detach ? BF_DETACH_MEMORY : BF_DETACH_NONE;
+    return rc;
 }
 
 static bf_code only_known(const bf_json *object, bf_error *err)
 {
     static const char *const known[] = {"window", "sink", "segment", "memory", "detach", "compressive",
-                                        "bidirectional"};
+                                        "gate", "update", "bidirectional"};
     for (const bf_json *f = bf_json_first(object); f; f = bf_json_next(f)) {
         size_t k = 0;
         while (k < sizeof known / sizeof *known && strcmp(bf_json_key(f), known[k]) != 0)
             k++;
         if (k == sizeof known / sizeof *known)
             return bf_fail(err, BF_EFORMAT, "field \"%.40s\" is unknown, wanted window, sink, segment, "
-                           "memory, detach, compressive or bidirectional", bf_json_key(f));
+                           "memory, detach, compressive, gate, update or bidirectional", bf_json_key(f));
     }
     return BF_OK;
 }
@@ -59,7 +73,7 @@ bf_code bf_mask_read(bf_mask *out, const bf_json *object, bf_error *err)
         rc = bf_fail(err, BF_EFORMAT, "field \"compressive\" is the number %g, wanted 0 to below 1",
                      m.compressive);
     if (!rc)
-        rc = read_detach(&m.detach, object, err);
+        rc = read_words(&m, object, err);
     if (!rc && bf_mask_fault(&m))
         rc = bf_fail(err, BF_EFORMAT, "found %s", bf_mask_fault(&m));
     if (!rc)
@@ -98,6 +112,15 @@ static void read_masks(bf_reader *r, const bf_json *field)
     }
 }
 
+/* The gates of compressive memories that were learnt: b_h, the memory's part is sigmoid(b_h). */
+static void take_gates(bf_reader *r)
+{
+    const bf_config *c = r->config;
+    for (size_t l = 0; l < c->L && !r->rc; l++)
+        if (bf_config_mask(c, l).learnt)
+            r->weights->layer[l].gate = bf_slot_vector(r, BF_GATE_NAME, l, c->H);
+}
+
 void bf_config_extras(bf_reader *r)
 {
     char found[64];
@@ -112,6 +135,7 @@ void bf_config_extras(bf_reader *r)
                        bf_json_describe(extras, found, sizeof found));
     if (!r->rc && mask)
         read_masks(r, mask);
+    take_gates(r);
     if (r->rc || !token)
         return;
     if (!bf_json_size(token, &id) || id >= r->config->V)

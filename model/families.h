@@ -75,10 +75,11 @@ void bf_config_layers(bf_reader *r);
 /* Give layer l the sliding window. */
 void bf_config_window(bf_reader *r, size_t l, size_t window);
 /* Read "backflow" of config.json (model/extras.c): "mask", one for all layers or a list with one for
- * each, and "mask_token". */
+ * each, and "mask_token"; and take the weights that masks bring with them, BF_GATE_NAME [H]. */
+#define BF_GATE_NAME "backflow.layers.#.memory_gate"
 void bf_config_extras(bf_reader *r);
 /* Read a mask: {"window", "sink", "segment", "memory", "detach": "memory" or "none", "compressive",
- * "bidirectional"}, all optional. *out untouched on failure.  BF_EFORMAT. */
+ * "gate": "fixed" or "learnt", "update": "linear" or "delta", "bidirectional"}, all optional. *out untouched on failure.  BF_EFORMAT. */
 bf_code bf_mask_read(bf_mask *out, const bf_json *object, bf_error *err);
 
 /* The checkpoint may leave `start` out of all names: it does if it has `rest`, not `start rest`. */

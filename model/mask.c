@@ -57,6 +57,8 @@ const char *bf_mask_fault(const bf_mask *m)
         return "\"bidirectional\" together with \"window\" or \"segment\"";
     if (m->compressive > 0.0 && (!m->segment || m->memory))
         return "\"compressive\" without \"segment\", or with \"memory\"";
+    if ((m->learnt || m->delta) && !(m->compressive > 0.0))
+        return "\"gate\" or \"update\" without \"compressive\"";
     if (m->detach == BF_DETACH_MEMORY && !m->memory && !(m->compressive > 0.0))
         return "\"detach\" is \"memory\" without \"memory\" or \"compressive\"";
     if (m->bidirectional && m->detach == BF_DETACH_MYOPIC)

@@ -6,8 +6,8 @@
  *     sink s          with a window: the first s positions, too (Xiao et al. 2023, arXiv:2309.17453)
  *     segment S       its own segment causally, and the last `memory` positions before it (Dai et al.
  *                     2019, arXiv:1901.02860)
- *     compressive g   its own segment, and with weight g what a linear memory kept of all before it
- *                     (Munkhdalai et al. 2024, arXiv:2404.07143; model/num/memory.c)
+ *     compressive g   its own segment, and with weight g what a memory kept of all before it, added up or
+ *                     by the delta rule (Munkhdalai et al. 2024, arXiv:2404.07143; model/num/memory.c)
  *     bidirectional   all N positions
  * and a cut, which changes no value of the forward run. Axes: i, r the query, j the key. */
 #ifndef BF_MODEL_MASK_H
@@ -24,6 +24,8 @@ typedef struct {
     size_t segment, memory; /* segment 0: none; not with a window */
     double compressive;     /* 0, or with a segment and no memory: the part, below 1, that a memory of all
                              * earlier segments has in the answer */
+    bool learnt;            /* with compressive: each head's part is a weight, and this where it began */
+    bool delta;             /* with compressive: a value is stored less what its key found there */
     bool bidirectional;     /* with none of the above */
     bf_detach detach;       /* keys and values that pass no gradient; MODEL counts as NONE */
 } bf_mask;

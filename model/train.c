@@ -8,6 +8,7 @@
 #include "model/train.h"
 
 enum { MOST = 1 << 24 }; /* completions a step */
+static const double largest_dropout = 0.999999;
 
 /* The caller's config with defaults in the place of zeros. */
 static bf_train_config fill(const bf_train_config *from)
@@ -47,7 +48,10 @@ static bf_code check_numbers(const bf_train_config *c, bf_error *err)
                   {"beta1", c->beta1, 0, 1},         {"beta2", c->beta2, 0, 1},
                   {"epsilon", c->epsilon, 0, 1},     {"decay", c->decay, 0, 1 / c->rate},
                   {"clip", c->clip, 0, 1e30},        {"deviation", c->deviation, 0, 1e3},
-                  {"joint.weight", c->joint.weight, 0, 1e6}};
+                  {"joint.weight", c->joint.weight, 0, 1e6},
+                  {"dropout.embedding", c->dropout.embedding, 0, largest_dropout},
+                  {"dropout.attention", c->dropout.attention, 0, largest_dropout},
+                  {"dropout.residual", c->dropout.residual, 0, largest_dropout}};
     for (size_t k = 0; k < sizeof number / sizeof *number; k++)
         if (!(number[k].value >= number[k].least && number[k].value <= number[k].most))
             return bf_fail(err, BF_EARG, "field \"%s\" is the number %g, wanted %g to %g", number[k].name,
@@ -88,11 +92,39 @@ static bf_code check_objective(const bf_train_config *c, const bf_config *m, bf_
         return bf_fail(err, BF_EARG, "the local cut needs a model in \"start\"");
     if (c->cut == BF_CUT_LOCAL && c->objective == BF_OBJECTIVE_HEADS)
         return bf_fail(err, BF_EUNSUPPORTED, "the local cut has no n-token heads");
-    for (size_t l = 0; l < m->L; l++)
-        if (c->cut == BF_CUT_LOCAL && bf_config_mask(m, l).compressive > 0)
+    for (size_t l = 0; l < m->L; l++) {
+        const bool compressive = bf_config_mask(m, l).compressive > 0;
+        if (c->cut == BF_CUT_LOCAL && compressive)
             return bf_fail(err, BF_EUNSUPPORTED, "the local cut has no compressive memory");
+        if (c->dropout.attention > 0 && compressive)
+            return bf_fail(err, BF_EUNSUPPORTED, "field \"dropout.attention\" is the number %g, wanted 0: a "
+                           "compressive memory answers out of sums, with no weights to drop",
+                           c->dropout.attention);
+    }
     if (c->cut != BF_CUT_NONE && bidirectional)
         return bf_fail(err, BF_EARG, "a bidirectional model has no earlier positions to cut off");
+    return BF_OK;
+}
+
+/* What the model's config tells other software of dropout must be what happens here. */
+static bf_code check_dropout(const bf_json *json, const bf_dropout *d, bf_error *err)
+{
+    const struct {
+        const char *key, *name;
+        double value;
+    } field[] = {{"embd_pdrop", "embedding", d->embedding},
+                 {"attn_pdrop", "attention", d->attention},
+                 {"attention_dropout", "attention", d->attention},
+                 {"resid_pdrop", "residual", d->residual}};
+    for (size_t k = 0; k < sizeof field / sizeof *field; k++) {
+        double value = 0;
+        bf_code rc = bf_json_opt_number(&value, json, field[k].key, field[k].value, err);
+        if (!rc && value != field[k].value)
+            rc = bf_fail(err, BF_EARG, "field \"%s\" is the number %g, wanted dropout.%s, %g", field[k].key,
+                         value, field[k].name, field[k].value);
+        if (rc)
+            return bf_error_prefix(err, rc, "model");
+    }
     return BF_OK;
 }
 
@@ -138,6 +170,8 @@ static bf_code check(bf_train_plan *plan, const bf_train_config *c, const bf_tra
     bf_weights none = {0};
     bf_batch b;
     bf_code rc = bf_train_bind(&m, &none, y, NULL, c->f64 ? BF_F64 : BF_F32, err);
+    if (!rc)
+        rc = check_dropout(y->json, &c->dropout, err);
     if (!rc)
         rc = check_objective(c, &m, err);
     if (!rc)

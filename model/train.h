@@ -13,13 +13,13 @@
 #include "base/json.h"
 #include "model/config.h"
 
-typedef enum { BF_FIRST_NORMAL, BF_FIRST_RESIDUAL, BF_FIRST_ZERO, BF_FIRST_ONE } bf_first;
+typedef enum { BF_FIRST_NORMAL, BF_FIRST_RESIDUAL, BF_FIRST_ZERO, BF_FIRST_ONE, BF_FIRST_GATE } bf_first;
 
 typedef struct {
     char name[BF_NAME_MAX]; /* as Hugging Face has it */
     size_t rank, dim[2];
     size_t at, count;       /* place in the arrays */
-    bf_first first;         /* how it begins; RESIDUAL: normal, over sqrt(2 L) */
+    bf_first first;         /* how it begins; RESIDUAL: normal, over sqrt(2 L); GATE: the layout's gate */
     bool decays;            /* a matrix */
 } bf_train_tensor;
 
@@ -29,6 +29,7 @@ typedef struct {
     size_t values, extra_values; /* extra ones counted in both */
     size_t layer_values;     /* of one layer */
     double deviation;        /* of normal first values */
+    double gate;             /* first logit of learnt gates */
     bf_json *json;           /* the model's config.json */
 } bf_train_layout;
 

@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
     const char *schema, *about;
     bool has_model, has_data, has_objective, has_mask, has_optimizer, has_held_out, has_mix,
-        has_masked, has_task, has_joint;
+        has_masked, has_task, has_joint, has_dropout;
     size_t context, batch, steps, seed, threads, checkpoint, measure, measure_batches, precision,
         store;
     const char *start;
@@ -79,7 +79,10 @@ typedef struct {
         bool random, alone;
     } joint;
     struct {
-        size_t window, sink, segment, memory, detach;
+        double embedding, attention, residual;
+    } dropout;
+    struct {
+        size_t window, sink, segment, memory, gate, update, detach;
         double compressive;
         bool bidirectional;
     } mask;

@@ -12,7 +12,7 @@
 enum { MOST = 1 << 20 }; /* of any size in a config; products of two fit a size many times over */
 
 typedef struct {
-    size_t L, D, H, G, K, F, V, P;
+    size_t L, D, H, G, K, F, V, P, gates;
     bool tied, qkv_b, o_b, mlp_b;
 } sizes;
 
@@ -105,9 +105,11 @@ static void add(bf_train_layout *y, const part *p, size_t l)
 }
 
 static bf_code add_all(bf_train_layout *y, const part *ends, size_t n_ends, const part *layer,
-                       size_t n_layer, size_t L, size_t extra, bf_error *err)
+                       size_t n_layer, const sizes *s, size_t extra, bf_error *err)
 {
-    y->tensor = calloc(n_ends + (L + extra) * n_layer, sizeof *y->tensor);
+    const part gate = {BF_GATE_NAME, s->gates, 0, BF_FIRST_GATE};
+    const size_t L = s->L;
+    y->tensor = calloc(n_ends + (L + extra) * (n_layer + 1), sizeof *y->tensor);
     if (!y->tensor)
         return bf_fail(err, BF_ENOMEM, "cannot hold the names of %zu layers", L + extra);
     for (size_t k = 0; k < n_ends; k++)
@@ -116,6 +118,7 @@ static bf_code add_all(bf_train_layout *y, const part *ends, size_t n_ends, cons
         const size_t values = y->values, n = y->n;
         for (size_t k = 0; k < n_layer; k++)
             add(y, &layer[k], l);
+        add(y, &gate, l);
         y->layer_values = y->values - values;
         if (l >= L)
             y->n_extra += y->n - n;
@@ -145,7 +148,7 @@ static bf_code add_gpt2(bf_train_layout *y, const sizes *s, size_t extra, bf_err
                           {"transformer.h.#.mlp.c_fc.bias", F, 0, BF_FIRST_ZERO},
                           {"transformer.h.#.mlp.c_proj.weight", F, D, BF_FIRST_RESIDUAL},
                           {"transformer.h.#.mlp.c_proj.bias", D, 0, BF_FIRST_ZERO}};
-    return add_all(y, ends, sizeof ends / sizeof *ends, layer, sizeof layer / sizeof *layer, s->L, extra,
+    return add_all(y, ends, sizeof ends / sizeof *ends, layer, sizeof layer / sizeof *layer, s, extra,
                    err);
 }
 
@@ -172,23 +175,28 @@ static bf_code add_llama(bf_train_layout *y, const sizes *s, size_t extra, bf_er
         {"model.layers.#.mlp.up_proj.bias", s->mlp_b ? F : 0, 0, BF_FIRST_ZERO},
         {"model.layers.#.mlp.down_proj.weight", D, F, BF_FIRST_NORMAL},
         {"model.layers.#.mlp.down_proj.bias", s->mlp_b ? D : 0, 0, BF_FIRST_ZERO}};
-    return add_all(y, ends, sizeof ends / sizeof *ends, layer, sizeof layer / sizeof *layer, s->L, extra,
+    return add_all(y, ends, sizeof ends / sizeof *ends, layer, sizeof layer / sizeof *layer, s, extra,
                    err);
 }
 
-/* Hugging Face trains with these; here nothing is dropped, and a config must not promise it. */
-static bf_code check_dropout(const bf_json *json, bf_error *err)
+/* Gates of compressive memories that are learnt: layers have the same weights, so all of them or none. */
+static bf_code read_gates(sizes *s, bf_train_layout *y, bf_error *err)
 {
-    static const char *const key[] = {"attn_pdrop", "resid_pdrop", "embd_pdrop", "attention_dropout"};
-    for (size_t k = 0; k < sizeof key / sizeof *key; k++) {
-        double value = 0;
-        bf_code rc = bf_json_opt_number(&value, json, key[k], 0, err);
-        if (!rc && value != 0)
-            rc = bf_fail(err, BF_EUNSUPPORTED, "field \"%s\" is the number %g, wanted 0: training has "
-                         "no dropout", key[k], value);
-        if (rc)
-            return bf_error_prefix(err, rc, "model");
+    const bf_json *mask = bf_json_get(bf_json_get(y->json, "backflow"), "mask");
+    const bool list = mask && bf_json_kind(mask) == BF_JSON_ARRAY;
+    bf_mask m = {0};
+    bf_code rc = BF_OK;
+    const bf_json *one = list ? bf_json_first(mask) : mask;
+    for (; one && !rc; one = list ? bf_json_next(one) : NULL) {
+        rc = bf_mask_read(&m, one, err);
+        if (!rc && m.learnt && list)
+            rc = bf_fail(err, BF_EUNSUPPORTED, "field \"gate\" is \"learnt\" in a list of masks, wanted one "
+                         "mask for all layers");
     }
+    if (rc)
+        return bf_error_prefix(err, rc, "model: field \"backflow.mask\"");
+    s->gates = m.learnt ? s->H : 0;
+    y->gate = m.learnt ? log(m.compressive / (1 - m.compressive)) : 0;
     return BF_OK;
 }
 
@@ -201,9 +209,9 @@ static bf_code lay(bf_train_layout *y, const bf_train_config *config, bf_error *
     if (!type || !(gpt2 || !strcmp(type, "llama") || !strcmp(type, "mistral") || !strcmp(type, "qwen2")))
         return bf_fail(err, BF_EUNSUPPORTED, "model: field \"model_type\" is \"%.40s\", wanted gpt2, "
                        "llama, mistral or qwen2", type ? type : "missing");
-    bf_code rc = check_dropout(y->json, err);
+    bf_code rc = gpt2 ? read_gpt2(&s, y->json, err) : read_llama(&s, y->json, type, err);
     if (!rc)
-        rc = gpt2 ? read_gpt2(&s, y->json, err) : read_llama(&s, y->json, type, err);
+        rc = read_gates(&s, y, err);
     if (!rc && extra > 64)
         rc = bf_fail(err, BF_EARG, "%zu heads, wanted 2 to 65", extra + 1);
     if (!rc)
@@ -294,15 +302,18 @@ void bf_train_unbind(bf_config *config, bf_weights *weights)
 /* ---- first values ---- */
 
 /* Of tensor k, in double; each value has its own draw, so that float and double runs begin alike. */
-static double first_value(const bf_train_tensor *t, bf_random *random, double deviation, double residual)
+static double first_value(const bf_train_tensor *t, bf_random *random, const bf_train_layout *y,
+                          double residual)
 {
     switch (t->first) {
     case BF_FIRST_NORMAL:
-        return deviation * bf_random_normal(random);
+        return y->deviation * bf_random_normal(random);
     case BF_FIRST_RESIDUAL:
-        return deviation * residual * bf_random_normal(random);
+        return y->deviation * residual * bf_random_normal(random);
     case BF_FIRST_ONE:
         return 1;
+    case BF_FIRST_GATE:
+        return y->gate;
     case BF_FIRST_ZERO:
         break;
     }
@@ -318,7 +329,7 @@ void bf_train_first(void *values, bf_dtype dtype, const bf_train_layout *y, size
         const bf_train_tensor *t = &y->tensor[k];
         bf_random random = bf_random_of(seed, STREAM, k, 0);
         for (size_t v = t->at; v < t->at + t->count; v++) {
-            const double x = first_value(t, &random, y->deviation, residual);
+            const double x = first_value(t, &random, y, residual);
             if (dtype == BF_F64)
                 ((double *)values)[v] = x;
             else

@@ -1,6 +1,7 @@
 /* train_setup.c -- what the fields of a CONFIG.json come to: a data source, a config.json for the
  * model, and the settings of bf_train. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,16 @@ static bf_code check_model(const bf_train_file *f, bool gpt2, bf_error *err)
     return BF_OK;
 }
 
+/* In digits that read back to the same number, and never as a whole number. */
+static void put_share(bf_buf *out, const char *key, double share)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", share);
+    if (strtod(text, NULL) != share)
+        snprintf(text, sizeof text, "%.17g", share);
+    bf_buf_printf(out, "  \"%s\": %s,\n", key, share > 0 ? text : "0.0");
+}
+
 static void put_gpt2(bf_buf *out, const bf_train_file *f, size_t positions)
 {
     char act[32];
@@ -203,11 +214,13 @@ static void put_gpt2(bf_buf *out, const bf_train_file *f, size_t positions)
         "  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
         "  \"n_layer\": %zu,\n  \"n_embd\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
         "  \"n_positions\": %zu,\n  \"activation_function\": \"%s\",\n"
-        "  \"layer_norm_epsilon\": %.15g,\n"
-        "  \"attn_pdrop\": 0.0,\n  \"embd_pdrop\": 0.0,\n  \"resid_pdrop\": 0.0,\n",
+        "  \"layer_norm_epsilon\": %.15g,\n",
         f->model.layers, f->model.width, f->model.heads,
         f->model.mlp ? f->model.mlp : 4 * f->model.width, positions,
         f->model.activation ? CHOSEN(act, f, model.activation) : "gelu_new", f->model.norm_epsilon);
+    put_share(out, "attn_pdrop", f->dropout.attention);
+    put_share(out, "embd_pdrop", f->dropout.embedding);
+    put_share(out, "resid_pdrop", f->dropout.residual);
 }
 
 static void put_llama(bf_buf *out, const bf_train_file *f, size_t positions)
@@ -233,6 +246,8 @@ static void put_llama(bf_buf *out, const bf_train_file *f, size_t positions)
                       f->model.biases ? "true" : "false", f->model.biases ? "true" : "false");
     if (f->model.family == 2)
         bf_buf_text(out, "  \"sliding_window\": null,\n");
+    if (f->dropout.attention > 0)
+        put_share(out, "attention_dropout", f->dropout.attention);
 }
 
 static void put_extras(bf_buf *out, const bf_training *t)
@@ -257,6 +272,10 @@ static void put_extras(bf_buf *out, const bf_training *t)
                 bf_buf_printf(out, "\"%s\": %zu, ", size[k].name, size[k].value);
         if (f->mask.compressive > 0.0)
             bf_buf_printf(out, "\"compressive\": %.17g, ", f->mask.compressive);
+        if (f->mask.gate)
+            bf_buf_text(out, "\"gate\": \"learnt\", ");
+        if (f->mask.update)
+            bf_buf_text(out, "\"update\": \"delta\", ");
         bf_buf_printf(out, "\"detach\": \"%s\", \"bidirectional\": %s}",
                       CHOSEN(detach, f, mask.detach), f->mask.bidirectional ? "true" : "false");
     }
@@ -346,6 +365,7 @@ static bf_code fill_config(bf_training *t, bf_error *err)
         .heads = f->objective.heads,
         .joint = {f->joint.n, f->joint.prefixes, f->joint.samples, f->joint.keep, f->joint.random,
                   f->joint.weight, f->joint.context, f->joint.alone},
+        .dropout = {f->dropout.embedding, f->dropout.attention, f->dropout.residual},
         .steps = f->steps,
         .accumulate = f->optimizer.accumulate,
         .warmup = f->optimizer.warmup,

@@ -80,6 +80,11 @@ CASES = {
                        {"extras": {"mask": {"segment": 4, "memory": 6, "detach": "memory"}}}),
     "gpt2_compressive": (gpt2(2, 3, 15, 19), 13,
                          {"extras": {"mask": {"segment": 4, "compressive": 0.4}}}),
+    "gpt2_compressive_delta": (gpt2(2, 3, 15, 19), 15,
+                               {"gates": 3, "extras": {"mask": [{"segment": 3, "compressive": 0.4, "gate": "learnt",
+                                                                 "update": "delta"},
+                                                                {"segment": 4, "compressive": 0.7,
+                                                                 "update": "delta"}]}}),
     "llama_mixed_masks": (llama(3, 4, 2, 4, 12, 17, 19), 15,
                           {"extras": {"mask": [{"window": 4, "sink": 1}, {},
                                                {"segment": 5, "memory": 2}]}}),
@@ -236,11 +241,13 @@ def check_reference(name, ref, config):
 def make_case(into, name, seed):
     config, n, storage = CASES[name]
     storage = dict(storage)
-    extras, how = storage.pop("extras", {}), storage.pop("how", {})
+    extras, how, gates = storage.pop("extras", {}), storage.pop("how", {}), storage.pop("gates", 0)
     folder = os.path.join(into, name)
     save_model(make_model(config, seed), folder, **storage)
     if extras:
         edit_json(os.path.join(folder, "config.json"), lambda c: c.update(backflow=extras))
+    if gates:                           # of layer 0, one a head
+        edit_tensors(folder, lambda t: t.update({"backflow.layers.0.memory_gate": torch.linspace(-1, 2, gates)}))
     config = config | extras
     tokens = draw_tokens(config["vocab_size"], n, seed)[: n if "masked" in how else n + 1]
     ref = trace(folder, tokens, **how)

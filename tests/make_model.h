@@ -28,6 +28,7 @@ typedef struct {
     bool odd;           /* weights at odd addresses */
     double scale;       /* of the weights, times 1/sqrt(D); 0: 1 */
     uint64_t seed;
+    size_t gates;       /* layers 0..gates-1 have compressive memory with learnt gates */
     const char *extra;  /* more fields for config.json: "\"rope_theta\": 1e5, ", or NULL */
 } made_model;
 
@@ -147,6 +148,8 @@ static inline size_t list_tensors(made_tensor t[MADE_MAX], const made_model *m)
     (strcmp(m->family, "gpt2") == 0 ? list_gpt2 : list_llama)(t, &n, m);
     if (!m->tied)
         add_part(t, &n, m, "", "", &(made_part){"lm_head.weight", m->V, m->D});
+    const made_model gated = {.L = m->gates, .dtype = m->dtype};
+    add_part(t, &n, &gated, "backflow.", "layers", &(made_part){"#memory_gate", m->H, 0});
     return n;
 }
 

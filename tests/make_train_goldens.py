@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Make tests/goldens_train/*.safetensors: gradients of every weight, and 200 losses of AdamW, from PyTorch
-in float64. Needs torch, transformers, safetensors.
+in float64: all of them, or those named. Needs torch, transformers, safetensors.
 
 The model is written out here, in the obvious way, so that any gradient may be cut with detach(); on plain
 cases its loss and gradients are held against transformers' own models."""
+import itertools
 import json
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -23,11 +25,46 @@ GPT2 = dict(model_type="gpt2", n_layer=2, n_embd=8, n_head=2, n_inner=20, vocab_
 LLAMA = dict(model_type="llama", num_hidden_layers=2, hidden_size=8, num_attention_heads=4,
              num_key_value_heads=2, head_dim=4, intermediate_size=14, vocab_size=13,
              max_position_embeddings=16, rms_norm_eps=1e-5, tie_word_embeddings=False)
+JOINT_LOSS = dict(n=4, prefixes=3, samples=6, keep=1, random=False, weight=1.5, context=5, alone=False, seed=7,
+                  number=5)
+DROP = dict(embedding=0.1, attention=0.3, residual=0.2, seed=7, number=5)
+
+
+# ---- the random numbers of base/random.h and model/data_random.h ----------------------------------
+
+STEP, EVEN = 0x9e3779b97f4a7c15, 2 ** 64
+DROPOUT, JOINT = 0xd209, 0x1054  # what is drawn
+
+
+def splitmix(z):
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9 % EVEN
+    z = (z ^ z >> 27) * 0x94d049bb133111eb % EVEN
+    return z ^ z >> 31
+
+
+def random_of(*keys):
+    h = 0
+    for key in keys:
+        h = splitmix((h + STEP + key) % EVEN)
+    return h
+
+
+def unit(state, k=0):
+    """Draw k of [0, 1)."""
+    return (splitmix((state + (k + 1) * STEP) % EVEN) >> 11) / 2 ** 53
+
+
+def below(state, n):
+    """A number below n, and the state after it."""
+    while True:
+        state = (state + STEP) % EVEN
+        if splitmix(state) >= EVEN % n:
+            return splitmix(state) % n, state
 
 
 # ---- masks: which keys a query reads, and which of them pass gradient -----------------------------
 
-def keys_of(mask):
+def keys_of(mask, T):
     i, j = torch.arange(T)[:, None], torch.arange(T)[None, :]
     if mask.get("bidirectional"):
         return torch.ones(T, T, dtype=torch.bool)
@@ -42,7 +79,7 @@ def keys_of(mask):
     return read
 
 
-def flow_of(mask, cut):
+def flow_of(mask, cut, T):
     i, j = torch.arange(T)[:, None], torch.arange(T)[None, :]
     if cut in ("myopic", "states", "local"):
         return i == j
@@ -51,13 +88,16 @@ def flow_of(mask, cut):
     return torch.ones(T, T, dtype=torch.bool)
 
 
-def memory_answers(q, k, v, S):
-    """Infini-attention's memory, segment after segment of S (arXiv:2404.07143, without the delta rule)."""
+def memory_answers(q, k, v, S, delta):
+    """Infini-attention's memory, segment after segment of S (arXiv:2404.07143)."""
     soft_q, soft_k = F.elu(q) + 1, F.elu(k) + 1
     M, z, out = 0, 0, [torch.zeros_like(q[:, :, :S])]
-    for b in range(S, T, S):
+    for b in range(S, q.shape[2], S):
         before, here = slice(b - S, b), slice(b, b + S)
-        M = M + soft_k[:, :, before].transpose(-1, -2) @ v[:, :, before]
+        new = v[:, :, before]
+        if delta and b > S:
+            new = new - soft_k[:, :, before] @ M / (soft_k[:, :, before] @ z)
+        M = M + soft_k[:, :, before].transpose(-1, -2) @ new
         z = z + soft_k[:, :, before].sum(-2).unsqueeze(-1)
         out.append(soft_q[:, :, here] @ M / (soft_q[:, :, here] @ z))
     return torch.cat(out, 2)
@@ -68,8 +108,9 @@ def memory_answers(q, k, v, S):
 class Model:
     """Weights by name, float64; heads: extra layers of n-token models after the last."""
 
-    def __init__(self, config, weights, mask=None, cut=None, kept=None):
+    def __init__(self, config, weights, mask=None, cut=None, kept=None, dropout=None):
         self.c, self.w, self.cut, self.kept = config, weights, cut, kept
+        self.dropout, self.sequence = dropout, 0  # of the first row, for what is drawn
         self.mask = {} if mask is None else mask
         self.gpt2 = config["model_type"] == "gpt2"
         self.L = config["n_layer" if self.gpt2 else "num_hidden_layers"]
@@ -78,6 +119,18 @@ class Model:
         self.G = self.H if self.gpt2 else config["num_key_value_heads"]
         self.K = self.D // self.H if self.gpt2 else config["head_dim"]
         self.stem = "transformer." if self.gpt2 else "model."
+
+    def drop(self, x, field, place, block):
+        """x [B,T,n] or, of attention's weights, [B,H,T,T]: each value has a draw of its own."""
+        share = (self.dropout or {}).get(field, 0) if torch.is_grad_enabled() else 0
+        if not share:
+            return x
+        keep = torch.empty(x.shape)
+        for at in itertools.product(*map(range, x.shape[:-1])):
+            sequence = random_of(self.dropout["seed"], DROPOUT, self.dropout["number"], self.sequence + at[0])
+            row = random_of(sequence, block * 4 + place, at[1] if len(at) == 3 else 0, at[-1])
+            keep[at] = torch.tensor([float(unit(row, k) >= share) for k in range(x.shape[-1])])
+        return x * keep / (1 - share)
 
     def norm(self, x, name):
         w = self.w[self.stem + name + ".weight"]
@@ -95,7 +148,7 @@ class Model:
 
     def rotate(self, x):
         half = self.K // 2
-        angle = torch.arange(T)[:, None] * 10000.0 ** (-torch.arange(half) / half)
+        angle = torch.arange(x.shape[2])[:, None] * 10000.0 ** (-torch.arange(half) / half)
         cos, sin = angle.cos(), angle.sin()
         a, b = x[..., :half], x[..., half:]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
@@ -111,7 +164,7 @@ class Model:
         more = self.H // self.G
         return q, k.repeat_interleave(more, 1), v.repeat_interleave(more, 1)
 
-    def attention(self, x, at, l):
+    def attention(self, x, at, l, block):
         q, k, v = self.qkv(x, at)
         other_k, other_v = k.detach(), v.detach()
         if self.cut == "states":
@@ -120,25 +173,33 @@ class Model:
             other_k, other_v = self.kept.past[l]
         if self.past is not None:
             self.past.append((k.detach(), v.detach()))
-        read, flow = keys_of(self.mask), flow_of(self.mask, self.cut)
+        read, flow = keys_of(self.mask, x.shape[1]), flow_of(self.mask, self.cut, x.shape[1])
         s = torch.where(flow, q @ k.transpose(-1, -2), q @ other_k.transpose(-1, -2)) / math.sqrt(self.K)
-        p = s.masked_fill(~read, -torch.inf).softmax(-1)
+        p = self.drop(s.masked_fill(~read, -torch.inf).softmax(-1), "attention", 1, block)
         z = (p * flow) @ v + (p * ~flow) @ other_v
         if "compressive" in self.mask:
             share = self.mask["compressive"]
-            z = share * memory_answers(q, k, v, self.mask["segment"]) + (1 - share) * z
+            if self.mask.get("gate") == "learnt":
+                share = torch.sigmoid(self.w["backflow.layers.%s.memory_gate" % at.split(".")[1]])[:, None, None]
+            past = (other_k, other_v) if self.cut or self.mask.get("detach") == "memory" else (k, v)
+            answers = memory_answers(q, *past, self.mask["segment"], self.mask.get("update") == "delta")
+            z = share * answers + (1 - share) * z
         z = z.transpose(1, 2).reshape(*x.shape[:2], self.H * self.K)
         return self.linear(z, at + ("attn.c_proj" if self.gpt2 else "self_attn.o_proj"))
 
     def layer(self, x, l, name=None):
-        at = ("h.%d." if self.gpt2 else "layers.%d.") % (l if name is None else name)
-        x = x + self.attention(self.norm(x, at + ("ln_1" if self.gpt2 else "input_layernorm")), at, l)
+        block = l if name is None else name
+        at = ("h.%d." if self.gpt2 else "layers.%d.") % block
+        y = self.norm(x, at + ("ln_1" if self.gpt2 else "input_layernorm"))
+        x = x + self.drop(self.attention(y, at, l, block), "residual", 2, block)
+        return x + self.drop(self.mlp(x, at), "residual", 3, block)
+
+    def mlp(self, x, at):
         y = self.norm(x, at + ("ln_2" if self.gpt2 else "post_attention_layernorm"))
         if self.gpt2:
-            return x + self.linear(F.gelu(self.linear(y, at + "mlp.c_fc"), approximate="tanh"),
-                                   at + "mlp.c_proj")
+            return self.linear(F.gelu(self.linear(y, at + "mlp.c_fc"), approximate="tanh"), at + "mlp.c_proj")
         gate, up = self.linear(y, at + "mlp.gate_proj"), self.linear(y, at + "mlp.up_proj")
-        return x + self.linear(F.silu(gate) * up, at + "mlp.down_proj")
+        return self.linear(F.silu(gate) * up, at + "mlp.down_proj")
 
     def embed_name(self):
         return "transformer.wte.weight" if self.gpt2 else "model.embed_tokens.weight"
@@ -146,7 +207,8 @@ class Model:
     def start(self, tokens):
         E = self.w[self.embed_name()]
         x = E[tokens] if tokens.dtype == torch.int64 else tokens @ E[:-1] + E[-1]
-        return x + self.w["transformer.wpe.weight"][:T] if self.gpt2 else x
+        x = x + self.w["transformer.wpe.weight"][:x.shape[1]] if self.gpt2 else x
+        return self.drop(x, "embedding", 0, 0)
 
     def trunk(self, tokens, n):
         self.past = []
@@ -174,18 +236,52 @@ class Model:
                    for k in range(heads))
 
 
+# ---- the joint loss of completions ---------------------------------------------------------------------
+
+@torch.no_grad()
+def draw_completion(model, tokens, c, s):
+    """c["n"] tokens after a prefix, sample s of all, and their log-probability."""
+    length, logp = len(tokens) + c["n"], 0
+    for at in range(len(tokens), length):
+        p = model.out(model.trunk(tokens[None], model.L))[0, -1].softmax(-1)
+        u = unit(random_of(c["seed"], JOINT, c["number"] * length + at, s))
+        token = int((p.cumsum(0) <= u).sum())
+        logp += math.log(p[token])
+        tokens = torch.cat([tokens, torch.tensor([token])])
+    return tokens, logp
+
+
+def joint_loss(model, tokens, c):
+    """Prefixes from anywhere in the batch; of each one's completions the likeliest, or any, are learnt."""
+    chosen, length = [], c["context"] + c["n"]
+    for p in range(c["prefixes"]):
+        b, state = below(random_of(c["seed"], JOINT, c["number"] * length, p), B)
+        start, _ = below(state, T - c["context"] + 1)
+        prefix = tokens[b, start:start + c["context"]]
+        drawn = [draw_completion(model, prefix, c, p * c["samples"] + s) for s in range(c["samples"])]
+        if not c["random"]:
+            drawn.sort(key=lambda d: -d[1])
+        chosen += [d[0] for d in drawn[:c["keep"]]]
+    chosen, model.sequence = torch.stack(chosen), B
+    logits = model.out(model.trunk(chosen, model.L))[:, c["context"] - 1:-1]
+    model.sequence = 0
+    return c["weight"] * cross_entropy(logits, chosen[:, c["context"]:])
+
+
 def cross_entropy(logits, target):
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1)
 
 
 # ---- weights and batches ------------------------------------------------------------------------------
 
-def make_weights(config, heads, seed):
+def make_weights(config, heads, seed, learnt=False):
     """transformers' names and shapes, with values that leave no gradient small."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     w = {name: p.detach().clone() for name, p in model.named_parameters()}
     layers = config.get("n_layer", config.get("num_hidden_layers"))
+    if learnt:
+        w |= {"backflow.layers.%d.memory_gate" % l: torch.zeros(config["n_head"]) for l in range(layers)}
     for k in range(heads - 1):
         for name in [n for n in w if ".%d." % (layers - 1) in n]:
             w[name.replace(".%d." % (layers - 1), ".%d." % (layers + k))] = w[name].clone()
@@ -244,15 +340,20 @@ def train(model, tokens, target, heads, c):
     return torch.tensor(losses)
 
 
-def make(name, config, mask=None, cut=None, heads=1, channels=0, steps=0, plain=False):
+def make(name, config, mask=None, cut=None, heads=1, channels=0, steps=0, plain=False, dropout=None,
+         joint=None):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     config = dict(config)
     if channels:
         config.update(vocab_size=channels + 1, tie_word_embeddings=False)
-    w = make_weights(config, heads, sum(map(ord, name)))
+    w = make_weights(config, heads, sum(map(ord, name)), (mask or {}).get("gate") == "learnt")
     kept = Model(config, make_weights(config, 1, 1), mask) if cut == "local" else None
     tokens, target = make_batches(config, heads, channels)
-    model = Model(config, {k: v.clone().requires_grad_() for k, v in w.items()}, mask, cut, kept)
-    loss = model.loss(tokens[0], target[0], heads)
+    model = Model(config, {k: v.clone().requires_grad_() for k, v in w.items()}, mask, cut, kept, dropout)
+    loss = 0 if joint and joint["alone"] else model.loss(tokens[0], target[0], heads)
+    if joint:
+        loss = loss + joint_loss(model, tokens[0], joint)
     loss.backward()
     if plain:
         check_plain(config, model, tokens[0], target[0])
@@ -265,6 +366,10 @@ def make(name, config, mask=None, cut=None, heads=1, channels=0, steps=0, plain=
     if mask:
         config["backflow"] = {"mask": mask}
     meta = {"config": json.dumps(config), "cut": cut or "none", "heads": str(heads)}
+    if dropout:
+        meta["dropout"] = json.dumps(dropout)
+    if joint:
+        meta["joint"] = json.dumps(joint)
     if steps:
         c = dict(steps=steps, warmup=20, rate=3e-3, least_rate=3e-4, decay=0.1, beta1=0.9, beta2=0.95,
                  epsilon=1e-8, clip=1.0)
@@ -287,9 +392,26 @@ def main():
     make("segment", GPT2, dict(segment=5, memory=3))
     make("segment_cut", LLAMA, dict(segment=5, memory=3, detach="memory"))
     make("compressive", GPT2, dict(segment=5, compressive=0.4))
+    make("compressive_learnt", GPT2, dict(segment=5, compressive=0.4, gate="learnt"), heads=2)
+    make("compressive_delta", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), steps=200)
+    make("compressive_cut", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta",
+                                       detach="memory"))
+    make("compressive_states", GPT2, dict(segment=3, compressive=0.4, gate="learnt", update="delta"), cut="states")
     make("encoder", GPT2, dict(bidirectional=True))
     make("real", GPT2, channels=2)
     make("real_myopic", GPT2, channels=2, cut="myopic")
+    make("dropout", GPT2, dropout=DROP)
+    make("dropout_sink", LLAMA, dict(window=4, sink=2), dropout=DROP)
+    make("dropout_states", LLAMA, cut="states", dropout=DROP)
+    make("dropout_local", LLAMA, cut="local", dropout=DROP)
+    make("dropout_heads", GPT2, heads=3, dropout=DROP)
+    make("dropout_real", GPT2, dict(bidirectional=True), channels=2, dropout=DROP)
+    make("joint", GPT2, joint=JOINT_LOSS)
+    make("joint_alone", LLAMA, dict(window=4, sink=2), joint=JOINT_LOSS | dict(alone=True, keep=3, weight=0.7))
+    make("joint_segment", GPT2, dict(segment=5, memory=3), joint=JOINT_LOSS | dict(random=True, keep=2))
+    make("joint_compressive", GPT2, dict(segment=4, compressive=0.4), joint=JOINT_LOSS)
+    make("joint_states", LLAMA, cut="states", joint=JOINT_LOSS | dict(keep=2), dropout=DROP)
+    make("joint_local", LLAMA, cut="local", joint=JOINT_LOSS | dict(alone=True))
 
 
 class mask_of_family(dict):

@@ -35,6 +35,16 @@ static const masked_model MODELS[] = {
      "\"detach\": \"memory\"}, {\"segment\": 7, \"compressive\": 0.6}, {}]}, ",
      {{.segment = 5, .compressive = 0.4, .detach = BF_DETACH_MEMORY}, {.segment = 7, .compressive = 0.6}, {0}},
      0, false},
+    {"delta rule", "\"backflow\": {\"mask\": {\"segment\": 5, \"compressive\": 0.4, \"update\": \"delta\"}}, ",
+     ALL3(.segment = 5, .compressive = 0.4, .delta = true), 0, false},
+    {"learnt gates", "\"backflow\": {\"mask\": [{\"segment\": 4, \"compressive\": 0.5, \"gate\": \"learnt\"}, "
+     "{\"segment\": 3, \"compressive\": 0.2, \"gate\": \"learnt\", \"update\": \"delta\"}, {\"window\": 6}]}, ",
+     {{.segment = 4, .compressive = 0.5, .learnt = true},
+      {.segment = 3, .compressive = 0.2, .learnt = true, .delta = true}, {.window = 6}}, 0, false},
+    {"delta rule, detached", "\"backflow\": {\"mask\": [{}, {\"segment\": 3, \"compressive\": 0.4, \"update\": "
+     "\"delta\", \"detach\": \"memory\"}, {\"segment\": 4, \"compressive\": 0.6, \"update\": \"delta\"}]}, ",
+     {{0}, {.segment = 3, .compressive = 0.4, .delta = true, .detach = BF_DETACH_MEMORY},
+      {.segment = 4, .compressive = 0.6, .delta = true}}, 0, false},
     {"one of each", "\"backflow\": {\"mask\": [{\"window\": 5, \"sink\": 2}, {\"bidirectional\": true}, "
      "{\"segment\": 4, \"memory\": 4, \"detach\": \"memory\"}]}, ",
      {{.window = 5, .sink = 2}, {.bidirectional = true}, {.segment = 4, .memory = 4, .detach = BF_DETACH_MEMORY}},
@@ -47,11 +57,19 @@ enum { N_MODELS = sizeof MODELS / sizeof *MODELS, FAMILIES = 2 };
 static const size_t hidden[] = {0, 3, 4, 11, 29, 30};
 enum { HIDDEN = sizeof hidden / sizeof *hidden };
 
+static inline size_t learnt_gates(const masked_model *m)
+{
+    size_t n = 0;
+    while (n < 3 && m->mask[n].learnt)
+        n++;
+    return n;
+}
+
 /* GPT-2, or Llama with heads that share keys. */
 static inline bf_model *open_masked(const masked_model *m, size_t family)
 {
     made_model made = {.family = "gpt2", .L = 3, .D = 20, .H = 5, .F = 37, .V = 29, .P = 310,
-                       .dtype = BF_F32, .tied = true, .seed = 11, .extra = m->extra};
+                       .dtype = BF_F32, .tied = true, .seed = 11, .gates = learnt_gates(m), .extra = m->extra};
     if (family && !strstr(m->extra, "compressive")) /* which needs learned positions */
         made = (made_model){.family = "llama", .L = 3, .D = 23, .H = 6, .G = 2, .K = 6, .F = 31, .V = 37,
                             .P = 310, .dtype = BF_F32, .seed = 12, .extra = m->extra};

@@ -32,7 +32,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.utils import logging
@@ -42,6 +42,7 @@ logging.set_verbosity_error()
 
 BANDS = [0, 1, 2, 4, 8, 16, 32]         # first lag i - j of each
 MASKS = []                              # of each layer: keys read, those that pass gradient, the mask
+GATES = {}                              # layer: [H], logits of a compressive memory's part
 PATTERNS = {}                           # layer: [1,H,N,N], filled by the next forward
 PER_LAYER = ("resid_pre", "resid_mid", "attn_out", "mlp_out", "q", "k", "v", "z")
 
@@ -83,10 +84,23 @@ def layer_mask(mask, detach, n):
     return reads, passes, mask
 
 
-def read_memory(query, key, value, passes, segment):
-    """What a memory of all earlier segments answers (arXiv:2404.07143), [..,N,K]; and the
-    weights it gave."""
-    soft = lambda x: torch.nn.functional.elu(x) + 1
+def write_memory(key, value, segment, delta):
+    """The matrix and the sum of keys after whole segments (arXiv:2404.07143, equations 4 and 5)."""
+    matrix, total = 0, 0
+    for b in range(0, key.shape[-2], segment):
+        k, v = soft(key[..., b:b + segment, :]), value[..., b:b + segment, :]
+        if delta and b:
+            v = v - (k @ matrix) / (k @ total)
+        matrix, total = matrix + k.mT @ v, total + k.sum(-2, keepdim=True).mT
+    return matrix, total
+
+
+def soft(x):
+    return torch.nn.functional.elu(x) + 1
+
+
+def read_memory(query, key, value, passes, segment, delta):
+    """What a memory of all earlier segments answers, [..,N,K]; and the weights it gave."""
     answers, weights = torch.zeros_like(query), query.new_zeros(*query.shape[:-1], query.shape[-2])
     for b in range(segment, query.shape[-2], segment):
         for r in range(b, min(b + segment, query.shape[-2])):
@@ -94,7 +108,7 @@ def read_memory(query, key, value, passes, segment):
             k = torch.where(cut, key[..., :b, :].detach(), key[..., :b, :])
             v = torch.where(cut, value[..., :b, :].detach(), value[..., :b, :])
             q = soft(query[..., r, None, :])
-            matrix, total = soft(k).mT @ v, soft(k).sum(-2, keepdim=True).mT
+            matrix, total = write_memory(k, v, segment, delta)
             answers[..., r, :] = ((q @ matrix) / (q @ total))[..., 0, :]
             weights[..., r, :b] = ((q @ soft(k).mT) / (q @ total))[..., 0, :].detach()
     return answers, weights
@@ -113,7 +127,9 @@ def masked_attention(module, query, key, value, attention_mask, scaling=None, **
     weights = torch.softmax(scores.masked_fill(~reads, -torch.inf), -1)
     z = (weights * passes) @ value + (weights * ~passes) @ value.detach()
     if share:
-        answers, given = read_memory(query, key, value, passes, mask["segment"])
+        if mask.get("gate") == "learnt":
+            share = torch.sigmoid(GATES[module.layer_idx].to(query.dtype))[:, None, None]
+        answers, given = read_memory(query, key, value, passes, mask["segment"], mask.get("update") == "delta")
         z, weights = share * answers + (1 - share) * z, share * given + (1 - share) * weights
     PATTERNS[module.layer_idx] = weights
     return z.transpose(1, 2).contiguous(), weights
@@ -280,6 +296,11 @@ def trace(folder, tokens, dtype=torch.float64, masked=None, detach=None):
     L = config.num_hidden_layers
     masks = extras.get("mask", {})
     MASKS[:] = [layer_mask(m, detach, N) for m in (masks if isinstance(masks, list) else [masks] * L)]
+    GATES.clear()
+    if "learnt" in str(masks):
+        weights = load_file(os.path.join(folder, "model.safetensors"))
+        GATES.update({l: weights[f"backflow.layers.{l}.memory_gate"] for l in range(L)
+                      if f"backflow.layers.{l}.memory_gate" in weights})
     inputs, targets, chosen = ids[:, :N].clone(), ids[0, -N:], list(range(N))
     if masked is not None:
         inputs[0, masked], chosen = extras["mask_token"], masked

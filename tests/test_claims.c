@@ -113,6 +113,11 @@ static void open__names_file_field_found_and_wanted(void **state)
                    "{\"family\": \"gpt3\", "
                    "\"layers\": 1, \"width\": 8, \"heads\": 2, \"vocabulary\": 4}}]}",
                    ROW, "/measures/0/models/0/random/family: \"gpt3\"");
+    assert_refused(s,
+                   "{\"name\": \"a\", \"measure\": \"support\", \"models\": [{\"random\": "
+                   "{\"family\": \"gpt2\", \"layers\": 1, \"width\": 8, \"heads\": 2, \"vocabulary\": 4, "
+                   "\"mask\": {\"segment\": 2, \"compressive\": 0.5, \"gate\": \"learnt\"}}}]}",
+                   ROW, "/measures/0/models/0/random/mask: \"gate\" is \"learnt\", wanted \"fixed\"");
     assert_refused(s, e, "{\"verdict\": \"true\", \"answer\": \"\"}",
                    "/verdicts/0/verdict: \"true\", wanted holds");
     assert_refused(s, e, "{\"verdict\": \"holds\", \"answer\": \"{a.rearched}\"}",

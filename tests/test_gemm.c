@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,17 +12,30 @@
 
 #include "base/gemm.h"
 
-enum { TILE = 256, ROWS = 700 };
+enum { TILE = 240, ROWS = 700 };
+
+static double next_random(void)
+{
+    static uint64_t state = 7;
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (double)(state >> 11) * 0x1p-52 - 1.0;
+}
 
 static float *random_floats(size_t n)
 {
-    static uint64_t state = 7;
     float *x = malloc(n * sizeof *x);
     assert_non_null(x);
-    for (size_t k = 0; k < n; k++) {
-        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        x[k] = (float)((double)(state >> 11) * 0x1p-52 - 1.0);
-    }
+    for (size_t k = 0; k < n; k++)
+        x[k] = (float)next_random();
+    return x;
+}
+
+static double *random_doubles(size_t n)
+{
+    double *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t k = 0; k < n; k++)
+        x[k] = next_random();
     return x;
 }
 
@@ -61,35 +75,53 @@ static void gemm__empty_sizes_are_allowed(void **unused)
 }
 
 /* A product of `rows` rows from any row on must give the bits that any other cut gives. */
-static void check_rows(size_t N, size_t K, bool tb)
-{
-    const size_t ldb = tb ? K : N;
-    float *a = random_floats(ROWS * K), *b = random_floats(K * N);
-    float *whole = random_floats(TILE * N), *part = random_floats(TILE * N);
-    for (size_t from = 0; from + 2 * TILE <= ROWS; from += 111) {
-        bf_gemm_rows_f32(tb, TILE, N, K, a + from * K, K, b, ldb, false, whole, N);
-        for (size_t shift = 0; shift < TILE; shift += 37) {
-            for (size_t rows = BF_GRANULE; rows <= TILE; rows += BF_GRANULE) {
-                const size_t common = rows < TILE - shift ? rows : TILE - shift;
-                bf_gemm_rows_f32(tb, rows, N, K, a + (from + shift) * K, K, b, ldb, false, part, N);
-                assert_memory_equal(part, whole + shift * N, common * N * sizeof *part);
-            }
-        }
+#define CHECK_ROWS(name, type, numbers, product)                                                   \
+    static void name(size_t N, size_t K, bool tb)                                                  \
+    {                                                                                              \
+        const size_t ldb = tb ? K : N;                                                             \
+        type *a = numbers(ROWS * K), *b = numbers(K * N);                                          \
+        type *whole = numbers(TILE * N), *part = numbers(TILE * N);                                \
+        for (size_t from = 0; from + 2 * TILE <= ROWS; from += 111) {                              \
+            product(tb, TILE, N, K, a + from * K, K, b, ldb, false, whole, N);                     \
+            for (size_t shift = 0; shift < TILE; shift += 37)                                      \
+                for (size_t rows = BF_GRANULE; rows <= TILE; rows += BF_GRANULE) {                 \
+                    const size_t common = rows < TILE - shift ? rows : TILE - shift;               \
+                    product(tb, rows, N, K, a + (from + shift) * K, K, b, ldb, false, part, N);    \
+                    assert_memory_equal(part, whole + shift * N, common * N * sizeof *part);       \
+                }                                                                                  \
+        }                                                                                          \
+        free(a);                                                                                   \
+        free(b);                                                                                   \
+        free(whole);                                                                               \
+        free(part);                                                                                \
     }
-    free(a);
-    free(b);
-    free(whole);
-    free(part);
+
+CHECK_ROWS(check_rows_f32, float, random_floats, bf_gemm_rows_f32)
+CHECK_ROWS(check_rows_f64, double, random_doubles, bf_gemm_rows_f64)
+
+static void check_shapes(void (*check)(size_t N, size_t K, bool tb))
+{
+    static const size_t shapes[][2] = {{768, 192}, {64, 172}, {172, 64}, {64, 64}, {5, 64}, {15, 47},
+                                       {300, 7}, {128, 344}, {1, 1}, {3, 1000}, {257, 129}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int tb = 0; tb < 2; tb++)
+            check(shapes[s][0], shapes[s][1], tb);
 }
 
 static void gemm_rows__do_not_depend_on_where_they_stand(void **unused)
 {
     (void)unused;
-    static const size_t shapes[][2] = {{768, 192}, {64, 172}, {172, 64}, {64, 64}, {5, 64}, {15, 47},
-                                       {300, 7}, {128, 344}, {1, 1}, {3, 1000}, {257, 129}};
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int tb = 0; tb < 2; tb++)
-            check_rows(shapes[s][0], shapes[s][1], tb);
+    if (!bf_gemm_rows_are_alike()) {
+        printf("skipped: this OpenBLAS kernel sums some rows in another order (docs/performance.md)\n");
+        skip();
+    }
+    check_shapes(check_rows_f32);
+}
+
+static void gemm_rows__do_not_depend_on_where_they_stand_in_f64(void **unused)
+{
+    (void)unused;
+    check_shapes(check_rows_f64);
 }
 
 int main(void)
@@ -98,6 +130,7 @@ int main(void)
         cmocka_unit_test(gemm__agrees_with_plain_loops),
         cmocka_unit_test(gemm__empty_sizes_are_allowed),
         cmocka_unit_test(gemm_rows__do_not_depend_on_where_they_stand),
+        cmocka_unit_test(gemm_rows__do_not_depend_on_where_they_stand_in_f64),
     };
     bf_gemm_init();
     return cmocka_run_group_tests(tests, NULL, NULL);

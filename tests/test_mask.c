@@ -83,6 +83,7 @@ static void config__masks_are_read(void **state)
             assert_int_equal(got.segment, want->segment);
             assert_int_equal(got.memory, want->memory);
             assert_true(got.compressive == want->compressive);
+            assert_true(got.learnt == want->learnt && got.delta == want->delta);
             assert_true(got.bidirectional == want->bidirectional);
             assert_true((got.detach == BF_DETACH_MEMORY) ==
                         (want->detach == BF_DETACH_MEMORY && !MODELS[k].detach));
@@ -105,6 +106,11 @@ static void config__masks_that_make_no_sense_are_refused(void **state)
         {"{\"mask\": {\"compressive\": 0.5}}", "\"compressive\" without"},
         {"{\"mask\": {\"compressive\": 1, \"segment\": 3}}", "wanted 0 to below 1"},
         {"{\"mask\": {\"memory\": 2}}", "\"memory\" without"},
+        {"{\"mask\": {\"segment\": 2, \"gate\": \"learnt\"}}", "\"gate\" or \"update\" without"},
+        {"{\"mask\": {\"segment\": 2, \"update\": \"delta\"}}", "\"gate\" or \"update\" without"},
+        {"{\"mask\": {\"segment\": 2, \"compressive\": 0.5, \"update\": \"sum\"}}",
+         "\"update\" is \"sum\", wanted \"delta\" or \"linear\""},
+        {"{\"mask\": {\"segment\": 2, \"compressive\": 0.5, \"gate\": 0.5}}", "\"gate\""},
         {"{\"mask\": {\"segment\": 2, \"window\": 3}}", "together"},
         {"{\"mask\": {\"bidirectional\": true, \"window\": 3}}", "together"},
         {"{\"mask\": {\"bidirectional\": 1}}", "\"bidirectional\""},
@@ -140,6 +146,33 @@ static void config__masks_that_make_no_sense_are_refused(void **state)
     remove_folder(path);
 }
 
+/* A gate that is learnt is a weight, and one that is fixed is none. */
+static void gates__that_are_not_there_or_not_wanted_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *gate, *word;
+        size_t gates;
+    } bad[] = {{"learnt", "\"backflow.layers.0.memory_gate\" is missing, wanted [2]", 0},
+               {"learnt", "\"backflow.layers.2.memory_gate\" is missing, wanted [2]", 2},
+               {"fixed", "\"backflow.layers.0.memory_gate\" is unknown", 3}};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        char extra[200], path[256];
+        bf_model *model = NULL;
+        bf_error err = {0};
+        snprintf(extra, sizeof extra, "\"backflow\": {\"mask\": {\"segment\": 3, \"compressive\": 0.5, "
+                 "\"gate\": \"%s\"}}, ", bad[k].gate);
+        const made_model made = {.family = "gpt2", .L = 3, .D = 4, .H = 2, .F = 3, .V = 29, .P = 9, .seed = 1,
+                                 .dtype = BF_F32, .tied = true, .gates = bad[k].gates, .extra = extra};
+        make_folder(path);
+        make_model(path, &made);
+        const bf_code rc = bf_model_open(&model, path, &err);
+        remove_folder(path);
+        if (rc != BF_EFORMAT || model || !strstr(err.msg, bad[k].word))
+            fail_msg("code %d, \"%s\", wanted \"%s\"", rc, err.msg, bad[k].word);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +180,7 @@ int main(void)
         cmocka_unit_test(reach__of_windows_and_sinks_has_a_closed_form),
         cmocka_unit_test(config__masks_are_read),
         cmocka_unit_test(config__masks_that_make_no_sense_are_refused),
+        cmocka_unit_test(gates__that_are_not_there_or_not_wanted_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

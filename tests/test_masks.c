@@ -208,6 +208,7 @@ static void fold__comes_to_the_same(void **state)
         made_model made = FOLDING[strstr(m->extra, "compressive") ? 0 : k % FAMILIES];
         made.L = 3;
         made.extra = m->extra;
+        made.gates = learnt_gates(m);
         bf_model *model = open_made(&made);
         bf_query query = masked_query(m, model, 64, BF_PRECISION_F64);
         bf_record *folded = trace_of(model, &query);

@@ -131,6 +131,9 @@ static void train_batch__gradients_are_near_those_in_float(void **state)
     bf_train_config c = {.model = gpt2_text, .accumulate = 1};
     bf_gemm_init();
     compare("gpt2", c);
+    c.dropout = (bf_dropout){.embedding = 0.1, .attention = 0.2, .residual = 0.3};
+    compare("gpt2, dropout", c);
+    c.dropout = (bf_dropout){0};
     c.cut = BF_CUT_STATES;
     compare("gpt2, states", c);
     c.model = llama_text;

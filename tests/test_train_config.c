@@ -192,6 +192,12 @@ static void config__what_is_wrong_is_named(void **state)
          "wanted true or false"},
         {"{" MODEL ", " COPY ", " SIZES ", \"mask\": {\"bidirectional\": true}}",
          "field \"data.masked\" is missing"},
+        {"{" MODEL ", " COPY ", " SIZES ", \"dropout\": 2}",
+         "field \"dropout\" is the number 2, wanted an object"},
+        {"{" MODEL ", " COPY ", " SIZES ", \"dropout\": {\"residual\": 1}}",
+         "field \"dropout.residual\" is the number 1, wanted a number from 0 to 0.999999"},
+        {"{" MODEL ", " COPY ", " SIZES ", \"dropout\": {\"mlp\": 0.1}}",
+         "field \"dropout.mlp\" is unknown, wanted one of embedding, attention, residual"},
         {"{" MODEL ", \"data\": {}, " SIZES "}", "has 0 of text, tokens and task, wanted one"},
         {"{" MODEL ", \"data\": {\"text\": [\"a\"], \"tokens\": [\"b\"]}, " SIZES "}",
          "has 2 of text"},
@@ -255,6 +261,8 @@ static void config__absent_fields_have_the_defaults_of_the_table(void **state)
     assert_int_equal(c->store, BF_F32);
     assert_false(c->f64);
     assert_null(c->start);
+    assert_true(c->dropout.embedding == 0 && c->dropout.attention == 0 && c->dropout.residual == 0);
+    assert_null(strstr(c->model, "dropout"));
     bf_json *model = NULL;
     assert_int_equal(bf_json_parse(&model, c->model, strlen(c->model), NULL), BF_OK);
     size_t n = 0;
@@ -309,6 +317,32 @@ static void config__fields_arrive(void **state)
     bf_training_free(t);
 }
 
+/* The model's config.json says it in Hugging Face's names, in digits that read back to the same number. */
+static void config__dropout_arrives_where_the_family_has_it(void **state)
+{
+    static const char *const wanted[] = {"\"embd_pdrop\": 0.1,", "\"attn_pdrop\": 0.0,",
+                                         "\"resid_pdrop\": 0.12345678901234568,"};
+    bf_train_plan with, without;
+    bf_training *t = open_good(*state, "{\"model\": {\"family\": \"gpt2\", \"layers\": 2, \"width\": 12, "
+                                       "\"heads\": 3}, \"dropout\": {\"embedding\": 0.1, \"residual\": "
+                                       "0.12345678901234568}, " COPY ", " SIZES "}");
+    const bf_dropout *d = &bf_training_config(t)->dropout;
+    assert_true(d->embedding == 0.1 && d->attention == 0 && d->residual == 0.12345678901234568);
+    for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++)
+        if (!strstr(bf_training_config(t)->model, wanted[k]))
+            fail_msg("no %s in %s", wanted[k], bf_training_config(t)->model);
+    assert_int_equal(bf_train_check(&with, bf_training_config(t), bf_training_data(t), NULL), BF_OK);
+    bf_training_free(t);
+    t = open_good(*state, "{" MODEL ", \"dropout\": {\"attention\": 0.25}, " COPY ", " SIZES "}");
+    assert_non_null(strstr(bf_training_config(t)->model, "\"attention_dropout\": 0.25,"));
+    assert_int_equal(bf_train_check(&with, bf_training_config(t), bf_training_data(t), NULL), BF_OK);
+    bf_training_free(t);
+    t = open_good(*state, "{" MODEL ", " COPY ", " SIZES "}");
+    assert_int_equal(bf_train_check(&without, bf_training_config(t), bf_training_data(t), NULL), BF_OK);
+    assert_true(with.bytes >= without.bytes + 32 * 32 * sizeof(float)); /* one head's factors */
+    bf_training_free(t);
+}
+
 static void config__paths_count_from_its_folder(void **state)
 {
     scratch *s = *state;
@@ -340,6 +374,7 @@ static void identity__changes_with_what_is_learnt_and_with_nothing_else(void **s
                                         "\"optimizer\": {\"rate\": 0.002}",
                                         "\"mask\": {\"window\": 3}",
                                         "\"objective\": {\"cut\": \"myopic\"}",
+                                        "\"dropout\": {\"attention\": 0.1}",
                                         "\"store\": \"bf16\""};
     char text[600];
     bf_training *first = open_good(*state, "{" MODEL ", " COPY ", " SIZES "}");
@@ -394,6 +429,7 @@ int main(void)
         ON_FILES(config__what_is_wrong_is_named),
         ON_FILES(config__absent_fields_have_the_defaults_of_the_table),
         ON_FILES(config__fields_arrive),
+        ON_FILES(config__dropout_arrives_where_the_family_has_it),
         ON_FILES(config__paths_count_from_its_folder),
         ON_FILES(identity__changes_with_what_is_learnt_and_with_nothing_else),
         cmocka_unit_test(mutants__are_read_or_refused_in_words),

@@ -14,7 +14,7 @@ static void check_gradients(const char *name, size_t threads)
     golden_open(&g, name, threads);
     const bf_batch batch = golden_batch(&g, 0);
     double loss;
-    bf_train_batch_f64(&loss, g.t, &batch, true, 1);
+    assert_int_equal(bf_train_learn_f64(&loss, g.t, &batch, 1, NULL), BF_OK);
     assert_close(loss, golden_value(golden_tensor(&g, "", "loss"), 0), 1e-12);
     for (size_t k = 0; k < g.layout.n; k++) {
         const bf_train_tensor *w = &g.layout.tensor[k];
@@ -39,8 +39,12 @@ static void check_gradients(const char *name, size_t threads)
 
 #define CASES(each)                                                                                \
     each(gpt2) each(llama) each(mistral) each(qwen2) each(myopic) each(states) each(local)         \
-    each(heads) each(sink) each(segment) each(segment_cut) each(compressive) each(encoder)         \
-    each(real) each(real_myopic)
+    each(heads) each(sink) each(segment) each(segment_cut) each(compressive)                       \
+    each(compressive_learnt) each(compressive_delta) each(compressive_cut)                         \
+    each(compressive_states) each(encoder) each(real) each(real_myopic) each(dropout)              \
+    each(dropout_sink) each(dropout_states) each(dropout_local) each(dropout_heads)                \
+    each(dropout_real) each(joint) each(joint_alone) each(joint_segment) each(joint_compressive)   \
+    each(joint_states) each(joint_local)
 
 CASES(GRADIENTS)
 
@@ -60,7 +64,8 @@ static double difference(golden *g, const bf_batch *batch, double *value)
 /* Where nothing is cut the gradient is the slope of the loss. */
 static void train_batch__gradients_are_central_differences(void **state)
 {
-    static const char *const name[] = {"gpt2", "qwen2", "heads", "segment", "compressive", "encoder", "real"};
+    static const char *const name[] = {"gpt2", "qwen2", "heads", "segment", "compressive", "compressive_learnt",
+                                       "compressive_delta", "encoder", "real"};
     (void)state;
     for (size_t n = 0; n < sizeof name / sizeof *name; n++) {
         golden g;
@@ -200,32 +205,22 @@ static void train_batch__no_targets_no_gradient(void **state)
     golden_close(&g);
 }
 
-/* A number of a golden's "train". */
-static double number(const bf_json *json, const char *key)
-{
-    double value = NAN;
-    assert_true(bf_json_number(bf_json_get(json, key), &value));
-    return value;
-}
-
 /* 200 steps of AdamW with warm-up, cosine, decay and clipping, from the same weights. */
 static void check_losses(const char *name)
 {
     golden g;
-    bf_error err;
-    bf_json *json = NULL;
     golden_open(&g, name, 2);
-    const char *text = bf_safetensors_meta(g.file, "train");
-    assert_int_equal(bf_json_parse(&json, text, strlen(text), &err), BF_OK);
-    g.config.steps = (size_t)number(json, "steps");
-    g.config.warmup = (size_t)number(json, "warmup");
-    g.config.rate = number(json, "rate");
-    g.config.least_rate = number(json, "least_rate");
-    g.config.decay = number(json, "decay");
-    g.config.beta1 = number(json, "beta1");
-    g.config.beta2 = number(json, "beta2");
-    g.config.epsilon = number(json, "epsilon");
-    g.config.clip = number(json, "clip");
+    bf_json *json = golden_json(&g, "train");
+    assert_non_null(json);
+    g.config.steps = (size_t)golden_number(json, "steps");
+    g.config.warmup = (size_t)golden_number(json, "warmup");
+    g.config.rate = golden_number(json, "rate");
+    g.config.least_rate = golden_number(json, "least_rate");
+    g.config.decay = golden_number(json, "decay");
+    g.config.beta1 = golden_number(json, "beta1");
+    g.config.beta2 = golden_number(json, "beta2");
+    g.config.epsilon = golden_number(json, "epsilon");
+    g.config.clip = golden_number(json, "clip");
     bf_json_free(json);
     const bf_st_tensor *want = golden_tensor(&g, "", "losses");
     assert_int_equal(want->count, g.config.steps);
@@ -253,6 +248,12 @@ static void train_adamw__losses_are_pytorchs_llama(void **state)
     check_losses("llama");
 }
 
+static void train_adamw__losses_are_pytorchs_compressive_delta(void **state)
+{
+    (void)state;
+    check_losses("compressive_delta");
+}
+
 #define TEST(name) cmocka_unit_test(train_batch__gradients_are_pytorchs_##name),
 
 int main(void)
@@ -264,6 +265,7 @@ int main(void)
         cmocka_unit_test(train_batch__no_targets_no_gradient),
         cmocka_unit_test(train_adamw__losses_are_pytorchs_gpt2),
         cmocka_unit_test(train_adamw__losses_are_pytorchs_llama),
+        cmocka_unit_test(train_adamw__losses_are_pytorchs_compressive_delta),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

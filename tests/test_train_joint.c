@@ -1,7 +1,6 @@
 /* test_train_joint.c -- the joint loss of completions: what is drawn, which are kept, what they teach. */
 #include "tests/train_golden.h"
-
-#include <math.h>
+#include "tests/train_run.h"
 
 #include "tests/close.h"
 
@@ -20,7 +19,8 @@ static double joint_loss(golden *g, uint64_t number)
     bf_error err = {0};
     double loss = NAN;
     g->t->add = false;
-    if (bf_train_joint_f64(&loss, g->t, &batch, number, 1, &err))
+    g->t->number = number;
+    if (bf_train_joint_f64(&loss, g->t, &batch, 1, &err))
         fail_msg("%s", err.msg);
     assert_int_equal(g->t->B, g->B);
     assert_int_equal(g->t->T, g->T);
@@ -63,7 +63,7 @@ static void joint__draws_follow_the_model(void **state)
     for (size_t v = 0; v < 13; v++)
         variance += exp(-loss[v]) * (loss[v] - mean) * (loss[v] - mean);
     double got;
-    assert_int_equal(bf_train_joint_f64(&got, g.t, &batch, 0, 1, NULL), BF_OK);
+    assert_int_equal(bf_train_joint_f64(&got, g.t, &batch, 1, NULL), BF_OK);
     assert_close(got, mean, 4 * sqrt(variance / 4000));
     assert_true(mean > 0.1);
     golden_close(&g);
@@ -156,6 +156,94 @@ static void joint__best_of_many_collapses_entropy(void **state)
     assert_true(best < 0.7 * any);
 }
 
+/* ---- one position at a time ---- */
+
+/* Logits of every row, written out. */
+static void logits_of(const golden *g, double *out)
+{
+    const bf_train_f64 *t = g->t;
+    const size_t D = t->c->D, n = t->c->V;
+    double row[64], mean, rstd;
+    assert_true(D <= 64 && !t->head.in_major);
+    for (size_t r = 0; r < t->rows; r++) {
+        bf_norm_f64(row, &mean, &rstd, t->last + r * D, t->final_w, t->final_b, t->c->norm, t->c->norm_eps,
+                    D);
+        for (size_t v = 0; v < n; v++) {
+            out[r * n + v] = 0;
+            for (size_t d = 0; d < D; d++)
+                out[r * n + v] += row[d] * t->head.w[v * t->head.ld + d];
+        }
+    }
+}
+
+/* Positions from `from` on, each by a pass of its own, give the logits of one pass of all. 1e-12 of the
+ * largest: sums of 8 to 20 terms, rounded at 1e-16 in another order. */
+static void check_single(const char *name, size_t from)
+{
+    golden g;
+    golden_open(&g, name, 2);
+    const bf_batch batch = golden_batch(&g, 0);
+    const size_t rows = g.t->rows, n = rows * g.t->c->V;
+    double *whole = malloc(n * sizeof *whole), *single = malloc(n * sizeof *single), largest = 0;
+    assert_true(whole && single);
+    bf_train_forward_f64(g.t, &batch, g.t->c->L, false);
+    logits_of(&g, whole);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t d = 0; d < g.t->c->D && r % g.T >= from; d++)
+            g.t->last[r * g.t->c->D + d] = NAN; /* what is not computed again shows */
+    for (size_t l = 0; l < g.t->c->L; l++) {
+        const size_t width = g.t->block[l].qkv.out;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t k = 0; k < width && r % g.T >= from; k++)
+                g.t->acts[l].qkv[r * width + k] = NAN; /* and what is read too early */
+    }
+    for (size_t j = from; j < g.T; j++) {
+        bf_train_single_f64(g.t, j);
+        bf_train_forward_f64(g.t, &batch, g.t->c->L, false);
+    }
+    bf_train_shape_f64(g.t, g.B, g.T);
+    logits_of(&g, single);
+    for (size_t k = 0; k < n; k++)
+        largest = fmax(largest, fabs(whole[k]));
+    for (size_t k = 0; k < n; k++)
+        if (!(fabs(single[k] - whole[k]) <= 1e-12 * largest))
+            fail_msg("%s: logit %zu is %.17g, wanted %.17g", name, k, single[k], whole[k]);
+    free(whole);
+    free(single);
+    golden_close(&g);
+}
+
+static void forward__position_by_position_is_the_whole_pass(void **state)
+{
+    static const char *const name[] = {"gpt2", "llama", "mistral", "qwen2", "myopic", "states",
+                                       "sink", "segment", "segment_cut", "compressive",
+                                       "compressive_learnt", "compressive_delta"};
+    (void)state;
+    for (size_t k = 0; k < sizeof name / sizeof *name; k++) {
+        check_single(name[k], 0);
+        check_single(name[k], 7);
+    }
+}
+
+/* Rows for 64 completions at a time, of 3 prefixes: groups end within a prefix. */
+static void train__completions_are_the_same_for_any_number_of_threads(void **state)
+{
+    static const char *const name[] = {"one", "two", "five"};
+    static const size_t threads[] = {1, 2, 5};
+    scratch *s = *state;
+    bf_data *data = open_data(s, 5, 128, 1);
+    bf_train_config c = plain();
+    c.objective = BF_OBJECTIVE_JOINT;
+    c.joint = (bf_joint){.n = 4, .prefixes = 3, .samples = 50, .keep = 20, .weight = 1, .context = 6};
+    for (size_t k = 0; k < 3; k++) {
+        c.threads = threads[k];
+        run(folder(s, name[k]), &c, data, false);
+    }
+    assert_same(folder(s, "one"), folder(s, "two"));
+    assert_same(folder(s, "one"), folder(s, "five"));
+    bf_data_free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +251,9 @@ int main(void)
         cmocka_unit_test(joint__best_are_best),
         cmocka_unit_test(joint__gradient_is_that_of_the_completions),
         cmocka_unit_test(joint__best_of_many_collapses_entropy),
+        cmocka_unit_test(forward__position_by_position_is_the_whole_pass),
+        cmocka_unit_test_setup_teardown(train__completions_are_the_same_for_any_number_of_threads,
+                                        scratch_open, remove_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

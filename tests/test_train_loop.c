@@ -51,6 +51,7 @@ static double gradient(plain_run *p, bf_data *data, size_t step)
         double loss;
         assert_int_equal(bf_data_batch(&batch, data, BF_SPLIT_TRAIN, step * ACCUMULATE + k, NULL), BF_OK);
         p->t->add = false;
+        p->t->number = step * ACCUMULATE + k;
         bf_train_batch_f64(&loss, p->t, &batch, true, 1);
         mean += loss / ACCUMULATE;
         for (size_t x = 0; x < p->layout.values; x++)
@@ -88,7 +89,7 @@ static double update(plain_run *p, const bf_train_config *c, size_t step)
     return sqrt(squares);
 }
 
-static void check_loop(scratch *s, const char *name, double clip)
+static void check_loop(scratch *s, const char *name, double clip, bf_dropout dropout)
 {
     bf_data *data = open_data(s, B, T, 1);
     bf_train_config c = plain();
@@ -97,6 +98,7 @@ static void check_loop(scratch *s, const char *name, double clip)
     c.steps = N_STEPS;
     c.accumulate = ACCUMULATE;
     c.clip = clip;
+    c.dropout = dropout;
     c.least_rate = 1e-3;
     c.beta1 = 0.8;
     c.beta2 = 0.9;
@@ -119,12 +121,18 @@ static void check_loop(scratch *s, const char *name, double clip)
 
 static void train__takes_the_steps_that_it_says(void **state)
 {
-    check_loop(*state, "free", 1e9);
+    check_loop(*state, "free", 1e9, (bf_dropout){0});
 }
 
 static void train__clips_the_whole_gradient(void **state)
 {
-    check_loop(*state, "clipped", 0.05);
+    check_loop(*state, "clipped", 0.05, (bf_dropout){0});
+}
+
+/* Each batch of each step by its own number. */
+static void train__drops_anew_for_every_batch(void **state)
+{
+    check_loop(*state, "dropped", 1e9, (bf_dropout){0.1, 0.3, 0.2});
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_open, remove_all)
@@ -134,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(train__takes_the_steps_that_it_says),
         TEST(train__clips_the_whole_gradient),
+        TEST(train__drops_anew_for_every_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,12 @@ static void train__refuses(void **state)
          "\"n_positions\": 39}", "positions"},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, \"vocab_size\": 17, "
          "\"n_positions\": 64, \"attn_pdrop\": 0.1}", "attn_pdrop"},
+        {"{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, \"vocab_size\": 17, "
+         "\"n_positions\": 64, \"backflow\": {\"mask\": [{\"segment\": 4, \"compressive\": 0.5, \"gate\": "
+         "\"learnt\"}, {}]}}", "wanted one mask for all layers"},
+        {"{\"model_type\": \"gpt2\", \"n_layer\": 2, \"n_embd\": 12, \"n_head\": 3, \"vocab_size\": 17, "
+         "\"n_positions\": 64, \"backflow\": {\"mask\": {\"segment\": 4, \"update\": \"delta\"}}}",
+         "\"gate\" or \"update\" without \"compressive\""},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 9000, \"n_embd\": 200000, \"n_head\": 1, "
          "\"vocab_size\": 17, \"n_positions\": 64}", "ytes"},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 2,", "model"},

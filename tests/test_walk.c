@@ -1,4 +1,5 @@
 /* The walk: the same bits whatever it runs on, zeros where nothing arrives, identities hold. */
+#include "base/gemm.h"
 #include "tests/trace_model.h"
 
 static const char *const PRECISIONS[] = {"f32", "f64", "bf16"};
@@ -55,9 +56,19 @@ static void same_bits_in(bf_precision precision)
     }
 }
 
+/* Some kernels of OpenBLAS sum a row in floats by where it stands: base/gemm.h. */
+static void skip_unless_rows_are_alike(void)
+{
+    if (bf_gemm_rows_are_alike())
+        return;
+    printf("skipped: this OpenBLAS kernel sums some rows in another order (docs/performance.md)\n");
+    skip();
+}
+
 static void record__same_bits_for_any_threads_and_memory_in_f32(void **state)
 {
     (void)state;
+    skip_unless_rows_are_alike();
     same_bits_in(BF_PRECISION_F32);
 }
 
@@ -70,6 +81,7 @@ static void record__same_bits_for_any_threads_and_memory_in_f64(void **state)
 static void record__same_bits_for_any_threads_and_memory_in_bf16(void **state)
 {
     (void)state;
+    skip_unless_rows_are_alike();
     same_bits_in(BF_PRECISION_BF16);
 }
 
@@ -77,6 +89,7 @@ static void record__same_bits_for_any_threads_and_memory_in_bf16(void **state)
 static void record__same_bits_where_weights_come_and_go(void **state)
 {
     (void)state;
+    skip_unless_rows_are_alike();
     const made_model wide = {.family = "llama", .L = 8, .D = 136, .H = 4, .G = 2, .K = 34, .F = 150,
                              .V = 41, .P = 200, .dtype = BF_BF16, .seed = 9};
     bf_model *model = open_made(&wide);

@@ -27,6 +27,7 @@ typedef struct {
     bf_pool *pool;
     bf_train_f64 *t;
     size_t B, T, batches, heads;
+    uint64_t number; /* of the batch, for what is drawn */
 } golden;
 
 static inline const bf_st_tensor *golden_tensor(const golden *g, const char *start, const char *name)
@@ -67,6 +68,56 @@ static inline bf_cut golden_cut(const char *name)
     return BF_CUT_NONE;
 }
 
+/* A number of an object of a golden's metadata. */
+static inline double golden_number(const bf_json *json, const char *key)
+{
+    double value = 0;
+    if (!bf_json_number(bf_json_get(json, key), &value))
+        fail_msg("no %s", key);
+    return value;
+}
+
+/* What the metadata has under this name, or NULL; the caller's to free. */
+static inline bf_json *golden_json(const golden *g, const char *name)
+{
+    const char *text = bf_safetensors_meta(g->file, name);
+    bf_json *json = NULL;
+    if (text)
+        assert_int_equal(bf_json_parse(&json, text, strlen(text), NULL), BF_OK);
+    return json;
+}
+
+static inline void golden_dropout(golden *g)
+{
+    bf_json *json = golden_json(g, "dropout");
+    if (json) {
+        g->config.dropout = (bf_dropout){golden_number(json, "embedding"), golden_number(json, "attention"),
+                                         golden_number(json, "residual")};
+        g->config.seed = (uint64_t)golden_number(json, "seed");
+        g->number = (uint64_t)golden_number(json, "number");
+    }
+    bf_json_free(json);
+}
+
+static inline void golden_joint(golden *g)
+{
+    bf_json *json = golden_json(g, "joint");
+    if (json) {
+        g->config.joint = (bf_joint){.n = (size_t)golden_number(json, "n"),
+                                     .prefixes = (size_t)golden_number(json, "prefixes"),
+                                     .samples = (size_t)golden_number(json, "samples"),
+                                     .keep = (size_t)golden_number(json, "keep"),
+                                     .random = bf_json_true(bf_json_get(json, "random")),
+                                     .weight = golden_number(json, "weight"),
+                                     .context = (size_t)golden_number(json, "context"),
+                                     .alone = bf_json_true(bf_json_get(json, "alone"))};
+        g->config.objective = BF_OBJECTIVE_JOINT;
+        g->config.seed = (uint64_t)golden_number(json, "seed");
+        g->number = (uint64_t)golden_number(json, "number");
+    }
+    bf_json_free(json);
+}
+
 static inline void golden_open(golden *g, const char *name, size_t threads)
 {
     char path[256];
@@ -87,10 +138,13 @@ static inline void golden_open(golden *g, const char *name, size_t threads)
                                   .objective = input->dtype == BF_F64 ? BF_OBJECTIVE_REAL
                                                : g->heads > 1         ? BF_OBJECTIVE_HEADS
                                                                       : BF_OBJECTIVE_TOKENS};
+    golden_dropout(g);
+    golden_joint(g);
     bf_gemm_init();
     if (bf_train_layout_new(&g->layout, &g->config, &err) || bf_pool_new(&g->pool, threads, &err) ||
         bf_train_new_f64(&g->t, &g->config, &g->layout, g->pool, g->B, g->T, &err))
         fail_msg("%s: %s", name, err.msg);
+    g->t->number = g->number;
     golden_weights(g, "weight.", g->t->param);
     if (g->t->kept_param)
         golden_weights(g, "kept.", g->t->kept_param);

@@ -20,7 +20,8 @@ static bf_code check_family(const bf_random_spec *spec, const bf_place *place, b
 {
     static const char *const families[] = {"gpt2", "llama", "mistral", "qwen2"};
     const bf_place family = bf_place_in(place, "family", 0), heads = bf_place_in(place, "heads", 0),
-                   window = bf_place_in(place, "window", 0);
+                   window = bf_place_in(place, "window", 0), mask = bf_place_in(place, "mask", 0);
+    const char *gate = bf_json_string(bf_json_get(spec->mask, "gate"));
     size_t k = 0;
     while (k < 4 && strcmp(families[k], spec->family) != 0)
         k++;
@@ -40,6 +41,9 @@ static bf_code check_family(const bf_random_spec *spec, const bf_place *place, b
         return bf_place_fail(err, place, "no_positions is for gpt2, whose positions are a table");
     if (spec->window && k != 2)
         return bf_place_fail(err, &window, "is for mistral; other families take a mask");
+    if (gate && strcmp(gate, "learnt") == 0)
+        return bf_place_fail(err, &mask, "\"gate\" is \"learnt\", wanted \"fixed\": nothing is learnt in a "
+                             "random model");
     return BF_OK;
 }
 

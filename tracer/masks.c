@@ -72,7 +72,8 @@ static void mask_words(char *to, size_t size, const bf_mask *m)
     if (m->bidirectional)
         snprintf(to, size, "bidirectional");
     else if (m->compressive > 0.0)
-        snprintf(to, size, "segment %zu, compressive %g", m->segment, m->compressive);
+        snprintf(to, size, "segment %zu, compressive %g%s%s", m->segment, m->compressive,
+                 m->learnt ? " at first" : "", m->delta ? ", delta" : "");
     else if (m->segment)
         snprintf(to, size, "segment %zu, memory %zu", m->segment, m->memory);
     else if (m->sink)

@@ -53,10 +53,19 @@ typedef struct {
     bool alone;
 } bf_joint;
 
+/* Inverted dropout while the model learns: so often, from 0 to below 1, a value becomes 0; the others grow by
+ * 1 / (1 - p). Never where a loss is only measured or a completion drawn. */
+typedef struct {
+    double embedding; /* of the sum of embeddings: Hugging Face's embd_pdrop */
+    double attention; /* of attention's weights: attn_pdrop, attention_dropout; no compressive memory has it */
+    double residual;  /* of what attention and MLP add to the residual stream: resid_pdrop */
+} bf_dropout;
+
 /* Zero-initialise, then set what differs; 0 of a field means its default. */
 typedef struct {
     const char *model;     /* text of the config.json to make: a supported family with its sizes written
-                              out, "backflow" with mask and all; vocab_size must be the data's */
+                              out, "backflow" with mask and all; vocab_size must be the data's, fields of
+                              dropout, where there are some, those of `dropout` */
     const char *start;     /* NULL, or a folder of that shape whose weights are the first ones */
     const char *identity;  /* text kept in checkpoints: a training resumes only if it is the same */
     uint64_t seed;         /* of the first weights and of draws */
@@ -64,6 +73,7 @@ typedef struct {
     bf_cut cut;
     size_t heads;          /* BF_OBJECTIVE_HEADS: 2 or more; the batches have as many */
     bf_joint joint;
+    bf_dropout dropout;
     size_t steps;          /* of the optimizer, in all; at least 1 */
     size_t accumulate;     /* batches a step: 1. Step s takes batches s*accumulate ... */
     size_t warmup;         /* steps of linear warm-up; 0: none */

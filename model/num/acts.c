@@ -9,8 +9,9 @@ static real *rows(bf_room *to, size_t n, size_t width)
 
 static real *lay_pattern(bf_room *to, const bf_config *c, size_t N)
 {
+    const size_t heads = c->H + (bf_config_delta(c) ? c->G : 0);
     return N > SIZE_MAX / sizeof(real) / N ? rows(to, SIZE_MAX, 1)
-                                           : bf_room_take(to, c->H, N * N * sizeof(real));
+                                           : bf_room_take(to, heads, N * N * sizeof(real));
 }
 
 static void lay_layer(bf_room *to, R(bf_layer_acts) *a, const bf_config *c, size_t N, bool shared)
@@ -35,6 +36,8 @@ static void lay_layer(bf_room *to, R(bf_layer_acts) *a, const bf_config *c, size
     a->slope = rows(to, N, c->F);
     a->gain = c->gated ? rows(to, N, c->F) : NULL;
     a->pattern = shared ? NULL : lay_pattern(to, c, N);
+    a->u = bf_config_delta(c) ? rows(to, N, c->G * c->K) : NULL;
+    a->gate = bf_room_take(to, c->H, sizeof *a->gate);
 }
 
 static R(bf_acts) *lay(bf_room *to, const bf_config *c, size_t N, bool shared)
@@ -96,20 +99,26 @@ bf_code R(bf_acts_new)(R(bf_acts) **out, const bf_config *config, size_t N, bool
 R(bf_head) R(bf_acts_head)(const R(bf_acts) *acts, const bf_config *c, size_t l, size_t h)
 {
     const R(bf_layer_acts) *a = &acts->layer[l], *kept = acts->kept ? &acts->kept->layer[l] : NULL;
-    const size_t g = h / (c->H / c->G);
-    return (R(bf_head)){.q = a->rotated + h * c->K,
-                        .k = a->rotated + (c->H + g) * c->K,
-                        .v = a->qkv + (c->H + c->G + g) * c->K,
-                        .kept_k = kept ? kept->rotated + (c->H + g) * c->K : NULL,
-                        .kept_v = kept ? kept->qkv + (c->H + c->G + g) * c->K : NULL,
-                        .pattern = a->pattern + h * acts->N * acts->N,
-                        .N = acts->N,
-                        .K = c->K,
-                        .ldq = a->rotated_ld,
-                        .ldk = a->rotated_ld,
-                        .ldv = (c->H + 2 * c->G) * c->K,
-                        .mask = bf_config_mask(c, l),
-                        .scale = (real)c->attn_scale[l]};
+    const size_t g = h / (c->H / c->G), each = acts->N * acts->N;
+    R(bf_head) head = {.q = a->rotated + h * c->K,
+                       .k = a->rotated + (c->H + g) * c->K,
+                       .v = a->qkv + (c->H + c->G + g) * c->K,
+                       .kept_k = kept ? kept->rotated + (c->H + g) * c->K : NULL,
+                       .kept_v = kept ? kept->qkv + (c->H + c->G + g) * c->K : NULL,
+                       .pattern = a->pattern + h * each,
+                       .N = acts->N,
+                       .K = c->K,
+                       .ldq = a->rotated_ld,
+                       .ldk = a->rotated_ld,
+                       .ldv = (c->H + 2 * c->G) * c->K,
+                       .gate = a->gate[h],
+                       .mask = bf_config_mask(c, l),
+                       .scale = (real)c->attn_scale[l]};
+    head.links = head.mask.delta ? a->pattern + (c->H + g) * each : NULL;
+    head.u = head.mask.delta ? a->u + g * c->K : head.v;
+    head.kept_u = head.mask.delta && kept ? kept->u + g * c->K : head.kept_v;
+    head.ldu = head.mask.delta ? c->G * c->K : head.ldv;
+    return head;
 }
 
 enum { QUERY_ROWS = 64 };
@@ -119,6 +128,22 @@ typedef struct {
     const bf_config *c;
     size_t l;
 } pattern_job;
+
+static void store_task(void *context, size_t g, size_t worker)
+{
+    (void)worker;
+    const pattern_job *job = context;
+    const bf_config *c = job->c;
+    const R(bf_head) head = R(bf_acts_head)(job->acts, c, job->l, g * (c->H / c->G));
+    R(bf_memory_store)(&head, job->acts->layer[job->l].u + g * c->K);
+}
+
+void R(bf_acts_store)(const R(bf_acts) *acts, const bf_config *c, size_t l, bf_pool *pool)
+{
+    pattern_job job = {acts, c, l};
+    if (bf_config_mask(c, l).delta)
+        bf_pool_run(pool, c->G, store_task, &job);
+}
 
 static void pattern_task(void *context, size_t task, size_t worker)
 {
@@ -134,6 +159,7 @@ void R(bf_acts_pattern)(R(bf_acts) *acts, const bf_config *c, size_t l, bf_pool 
     pattern_job job = {acts, c, l};
     if (!acts->shared || acts->held == l)
         return;
+    R(bf_acts_store)(acts, c, l, pool);
     bf_pool_run(pool, c->H * ((acts->N + QUERY_ROWS - 1) / QUERY_ROWS), pattern_task, &job);
     acts->held = l;
 }

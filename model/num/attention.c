@@ -109,19 +109,26 @@ void R(bf_attention_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
 static void mix_kept(const R(bf_head) *h, real *z, size_t r)
 {
     const bf_span keys = bf_mask_keys(&h->mask, r, h->N);
-    const size_t cut = bf_mask_cut(&h->mask, r);
-    for (size_t j = bf_span_first(keys); j < cut; j = bf_span_next(keys, j))
+    const size_t cut = bf_mask_cut(&h->mask, r), stored = bf_mask_stored(&h->mask, r);
+    for (size_t j = bf_span_first(keys); j < cut; j = bf_span_next(keys, j)) {
+        const real *v = j < stored ? h->u + j * h->ldu : h->v + j * h->ldv;
+        const real *kept = j < stored ? h->kept_u + j * h->ldu : h->kept_v + j * h->ldv;
         for (size_t e = 0; e < h->K; e++)
-            z[e] += h->pattern[r * h->N + j] * (h->kept_v[j * h->ldv + e] - h->v[j * h->ldv + e]);
+            z[e] += h->pattern[r * h->N + j] * (kept[e] - v[e]);
+    }
 }
 
 void R(bf_attention_mix)(const R(bf_head) *h, real *z, size_t ldz, size_t r0, size_t r1)
 {
-    for (size_t a = r0; a < r1; a += BLOCK) {
-        const size_t b = a + BLOCK < r1 ? a + BLOCK : r1;
+    for (size_t a = r0, b; a < r1; a = b) {
+        b = block_end(&h->mask, a, r1);
         const bf_span keys = block_keys(h, a, b - 1);
-        R(bf_gemm)(false, false, b - a, h->K, keys.hi + 1 - keys.lo, 1, h->pattern + a * h->N + keys.lo,
-                   h->N, h->v + keys.lo * h->ldv, h->ldv, false, z + a * ldz, ldz);
+        const size_t stored = bf_mask_stored(&h->mask, a), lo = keys.lo + stored;
+        R(bf_gemm)(false, false, b - a, h->K, keys.hi + 1 - lo, 1, h->pattern + a * h->N + lo, h->N,
+                   h->v + lo * h->ldv, h->ldv, false, z + a * ldz, ldz);
+        if (stored)
+            R(bf_gemm)(false, false, b - a, h->K, stored, 1, h->pattern + a * h->N, h->N, h->u, h->ldu, true,
+                       z + a * ldz, ldz);
         if (keys.sinks)
             R(bf_gemm)(false, false, b - a, h->K, keys.sinks, 1, h->pattern + a * h->N, h->N, h->v,
                        h->ldv, true, z + a * ldz, ldz);
@@ -130,11 +137,10 @@ void R(bf_attention_mix)(const R(bf_head) *h, real *z, size_t ldz, size_t r0, si
     }
 }
 
-size_t bf_attention_vjp_scratch(size_t N, size_t K);
 #if BF_BITS == 32
-size_t bf_attention_vjp_scratch(size_t N, size_t K)
+size_t bf_attention_vjp_scratch(size_t N, size_t K, bool delta)
 {
-    return BLOCK * (3 * N + 3 * K);
+    return BLOCK * (3 * N + 3 * K) + (delta ? N * K : 0);
 }
 #endif
 
@@ -158,7 +164,7 @@ BF_HOT static void softmax_row_vjp(real *dp, const real *p, size_t n, real scale
 #pragma omp simd reduction(+ : dot)
     for (size_t j = 0; j < n; j++)
         dot += (double)p[j] * (double)dp[j];
-    if (sum != 1.0) { /* so that a lone key's weight is 1 to the bit, and its ds 0 */
+    if (sum != 1.0 && sum > 0.0) { /* so that a lone key's weight is 1 to the bit, and its ds 0 */
         dot = 0.0;
         for (size_t j = 0; j < n; j++)
             dot += (double)p[j] / sum * (double)dp[j];
@@ -185,19 +191,45 @@ static const real *gather(real *dst, const real *src, size_t ld, const unsigned 
     return dst;
 }
 
+/* d loss / d b of one row, gate = g = sigmoid(b): p is g m and (1 - g) softmax, and g' = g (1 - g). */
+static double gate_slope(const real *dp, const real *p, size_t stored, size_t n, double g)
+{
+    double past = 0.0, here = 0.0;
+    for (size_t j = 0; j < stored; j++)
+        past += (double)p[j] * (double)dp[j];
+    for (size_t j = stored; j < n; j++)
+        here += (double)p[j] * (double)dp[j];
+    return (1.0 - g) * past - g * here;
+}
+
+/* Columns of keys, sinks first, of query r's row x times their factors. */
+static void drop_row(const R(bf_head) *h, real *x, size_t r, bf_span keys)
+{
+    const real *sinks = h->factor + r * h->N, *rest = sinks + keys.lo - keys.sinks;
+    const size_t n = bf_span_size(keys);
+    for (size_t j = 0; j < n; j++)
+        x[j] *= (j < keys.sinks ? sinks : rest)[j];
+}
+
 void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, size_t ldp,
                                 const real *dz, size_t ldz, const unsigned *pos, size_t n, bf_span keys,
-                                double *residual)
+                                double *residual, double *dgate)
 {
-    const size_t stored = bf_mask_stored(&h->mask, pos[0]);
+    const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = keys.sinks + stored;
     const size_t ld = bf_span_size(keys);
-    R(bf_gemm)(false, true, n, ld - keys.sinks, h->K, 1, dz, ldz, h->v + keys.lo * h->ldv, h->ldv, false,
-               ds + keys.sinks, ld);
+    R(bf_gemm)(false, true, n, ld - skip, h->K, 1, dz, ldz, h->v + (keys.lo + stored) * h->ldv, h->ldv, false,
+               ds + skip, ld);
+    if (stored)
+        R(bf_gemm)(false, true, n, stored, h->K, 1, dz, ldz, h->u, h->ldu, false, ds, ld);
     if (keys.sinks)
         R(bf_gemm)(false, true, n, keys.sinks, h->K, 1, dz, ldz, h->v, h->ldv, false, ds, ld);
     for (size_t r = 0; r < n; r++) {
+        if (dgate)
+            *dgate += gate_slope(ds + r * ld, p + r * ldp, stored, ld, h->gate);
+        if (h->factor)
+            drop_row(h, ds + r * ld, pos[r], keys);
         softmax_row_vjp(ds + r * ld + stored, p + r * ldp + stored, ld - stored, h->scale,
-                        (double)(real)(1.0 - h->mask.compressive), residual);
+                        (double)(real)(1.0 - h->gate), residual);
         if (stored)
             R(bf_memory_scores_vjp)(ds + r * ld, h, p + r * ldp, pos[r]);
     }
@@ -206,10 +238,10 @@ void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, si
 /* A block of at most BLOCK rows of one loss, and what it reads, rows ld* apart. */
 typedef struct {
     const unsigned *pos;
-    size_t n, ldp, ldq, ldz;
+    size_t n, ldp, ldq, ldz, lddu;
     bf_span keys;
     const real *p, *q, *dz; /* p [n, keys] */
-    real *ds;
+    real *ds, *du;          /* du: what reaches a compressive memory, from position 0 on */
 } block;
 
 /* Weights of the block's keys: where they stand if that is in one piece and nobody writes there, else
@@ -217,7 +249,7 @@ typedef struct {
 static const real *gather_weights(real *room, const R(bf_head) *h, const block *b, size_t *ld)
 {
     const size_t sinks = b->keys.sinks, n = bf_span_size(b->keys);
-    if (!sinks && !bf_mask_cut(&h->mask, b->pos[b->n - 1]))
+    if (!sinks && !h->factor && !bf_mask_cut(&h->mask, b->pos[b->n - 1]))
         return gather(room, h->pattern + b->keys.lo, h->N, b->pos, 0, b->n, n, ld);
     for (size_t r = 0; r < b->n; r++) {
         const real *row = h->pattern + b->pos[r] * h->N;
@@ -249,30 +281,35 @@ static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const
     const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), past = stored > lo ? stored - lo : 0;
     R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->ds + skip + past, n, b->q, b->ldq, true,
                to->dk + at + past * to->ldd, to->ldd);
-    if (past) /* a cut leaves nothing before the segment: base is 0 here */
+    R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->p + skip + past, b->ldp, b->dz, b->ldz, true,
+               to->dv + at + past * to->ldd, to->ldd);
+    if (past) { /* a cut leaves nothing before the segment: base is 0 here */
         R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
-    R(bf_gemm)(true, false, keys, K, b->n, 1, b->p + skip, b->ldp, b->dz, b->ldz, true, to->dv + at,
-               to->ldd);
+        R(bf_gemm)(true, false, past, K, b->n, 1, b->p + skip, b->ldp, b->dz, b->ldz, true, b->du, b->lddu);
+    }
     if (!b->keys.sinks || cut)
         return;
     R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->ds, n, b->q, b->ldq, true, to->dk, to->ldd);
     R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->p, b->ldp, b->dz, b->ldz, true, to->dv, to->ldd);
 }
 
+/* du: NULL, or [N,K] where what reaches the memory is not yet what reaches v. */
 static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsigned *pos, size_t n,
-                      real *scratch, double *residual)
+                      real *scratch, real *du, double *residual)
 {
     const size_t K = h->K;
     const bool dense = pos[n - 1] - pos[0] == n - 1;
     real *rest = scratch + BLOCK * h->N, *spare = rest + BLOCK * (h->N + 2 * K);
-    block b = {.pos = pos, .n = n, .keys = block_keys(h, pos[0], pos[n - 1]), .ds = scratch};
+    block b = {.pos = pos, .n = n, .keys = block_keys(h, pos[0], pos[n - 1]), .ds = scratch,
+               .du = du ? du : to->dv, .lddu = du ? K : to->ldd};
     b.p = gather_weights(rest, h, &b, &b.ldp);
     b.q = gather(rest + BLOCK * h->N, h->q, h->ldq, pos, 0, n, K, &b.ldq);
     b.dz = gather(rest + BLOCK * (h->N + K), to->dz, to->ldz, pos, to->base, n, K, &b.ldz);
     real *dq = dense ? to->dq + (pos[0] - to->base) * to->lddq : spare;
     const size_t ld = bf_span_size(b.keys), sinks = b.keys.sinks, lddq = dense ? to->lddq : K;
 
-    R(bf_attention_scores_vjp)(b.ds, h, b.p, b.ldp, b.dz, b.ldz, pos, n, b.keys, residual);
+    R(bf_attention_scores_vjp)(b.ds, h, b.p, b.ldp, b.dz, b.ldz, pos, n, b.keys, residual,
+                                to->dgate);
     const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = sinks + stored;
     R(bf_gemm)(false, false, n, K, ld - skip, 1, b.ds + skip, ld, h->k + (b.keys.lo + stored) * h->ldk,
                h->ldk, false, dq, lddq);
@@ -282,6 +319,8 @@ static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsi
         R(bf_gemm)(false, false, n, K, sinks, 1, b.ds, ld, h->k, h->ldk, true, dq, lddq);
     for (size_t r = 0; r < n && !dense; r++)
         memcpy(to->dq + (pos[r] - to->base) * to->lddq, spare + r * K, K * sizeof *spare);
+    for (size_t r = 0; r < n && h->factor; r++) /* from here on p is what the values were mixed with */
+        drop_row(h, rest + r * b.ldp, pos[r], b.keys);
     if (bf_mask_cut(&h->mask, pos[n - 1]))
         cut_rows(h, &b, rest);
     block_keys_vjp(h, to, &b);
@@ -291,10 +330,16 @@ void R(bf_attention_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, co
                          size_t n, real *scratch, double *residual)
 {
     const bf_mask *m = &head->mask;
+    const size_t stored = m->delta && !bf_mask_cut(m, pos[n - 1]) ? bf_mask_stored(m, pos[n - 1]) : 0;
+    real *du = stored ? scratch + bf_attention_vjp_scratch(head->N, head->K, false) : NULL;
+    if (du)
+        memset(du, 0, stored * head->K * sizeof *du);
     for (size_t a = 0, b; a < n; a = b) {
         b = a + BLOCK < n ? a + BLOCK : n;
         while (bf_mask_stored(m, pos[a]) != bf_mask_stored(m, pos[b - 1]))
             b--;
-        block_vjp(head, flow, pos + a, b - a, scratch, residual);
+        block_vjp(head, flow, pos + a, b - a, scratch, du, residual);
     }
+    if (du)
+        R(bf_memory_store_vjp)(head, flow, du, stored, scratch);
 }

@@ -142,6 +142,10 @@ static bf_code attention_part(run *f, bf_error *err)
         return rc;
     if (f->a->rotated != f->a->qkv)
         bf_pool_run(f->pool, row_tasks(f), rotate_task, f);
+    const bf_mask mask = bf_config_mask(c, f->l);
+    for (size_t h = 0; h < c->H; h++)
+        f->a->gate[h] = R(bf_memory_gate)(&mask, f->b->gate, h);
+    R(bf_acts_store)(f->acts, c, f->l, f->pool);
     bf_pool_run(f->pool, c->H * ((f->acts->N + QUERY_ROWS - 1) / QUERY_ROWS), attention_task, f);
     f->acts->held = f->l;
     edit(f, BF_AT_Z, f->a->z, c->H * c->K, c->K);

@@ -23,7 +23,10 @@ typedef struct {
     real *slope;             /* [N,F] d mlp hidden / d (what act is applied to) */
     real *gain;              /* [N,F] gated: d mlp hidden / d (in projection); else NULL */
     real *norm_in1, *norm_in2, *norm_z, *norm_hidden; /* [N] Euclidean norms of what the weights read */
-    real *pattern;           /* [H,N,N]; may be shared by all layers (bf_acts_pattern) */
+    real *pattern;           /* [H,N,N]; may be shared by all layers (bf_acts_pattern). Where some layer has
+                              * the delta rule [H+G,N,N], the last G of them bf_head.links */
+    real *u;                 /* [N,G*K] by the delta rule (bf_head.u); NULL where no layer has it */
+    double *gate;            /* [H] the memory's part in each head's answer */
 } R(bf_layer_acts);
 
 /* Sites, in the order of their bits in a query. */
@@ -65,6 +68,8 @@ size_t R(bf_acts_bytes)(const bf_config *config, size_t N, bool shared);
 /* Lay out acts in the arena; shared: attention patterns are kept for one layer only. BF_ENOMEM. */
 bf_code R(bf_acts_new)(R(bf_acts) **out, const bf_config *config, size_t N, bool shared,
                        bf_arena *arena, bf_error *err);
+/* Write what layer l's compressive memory holds, from k and v, before its patterns: delta rule only. */
+void R(bf_acts_store)(const R(bf_acts) *acts, const bf_config *config, size_t l, bf_pool *pool);
 /* See to it that layer l's pattern is there: computed again from q and k if it is not. */
 void R(bf_acts_pattern)(R(bf_acts) *acts, const bf_config *config, size_t l, bf_pool *pool);
 

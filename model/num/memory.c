@@ -1,8 +1,13 @@
-/* Compressive memory (Munkhdalai et al. 2024, arXiv:2404.07143, without the delta rule): a query in a
- * segment that starts at b reads what earlier segments left in M = sum_{j<b} s(k_j)' v_j, as
- * s(q) M / (s(q) sum_j s(k_j)), s = ELU + 1. That is attention with the weights
+/* Compressive memory (Munkhdalai et al. 2024, arXiv:2404.07143): a query in a segment that starts at b
+ * reads what earlier segments left in M = sum_{j<b} s(k_j)' u_j, as s(q) M / (s(q) sum_j s(k_j)),
+ * s = ELU + 1. That is attention with the weights
  *     m_rj = w_rj / W_r,   w_rj = <s(q_r), s(k_j)>,   W_r = sum_{j<b} w_rj
- * and here it is computed so: each weight is needed once, and the record shows it. */
+ * and here it is computed so: each weight is needed once, and the record shows it.
+ *
+ * What is stored of a value, u_j, is v_j, or by the delta rule v_j less what the memory of the segments
+ * before j's answers to k_j: u_j = v_j - sum_{j'<b_j} t_jj' u_j', with t the weights m where keys are the
+ * queries (head->links). So the recursion over segments is such attention once more, of keys to keys, and
+ * its VJP is that of the reading, from the last segment to the first. */
 #include "model/num/ops.h"
 
 #include <math.h>
@@ -41,7 +46,13 @@ static const real *keys_of(const R(bf_head) *h, size_t r)
     return h->kept_k && bf_mask_cut(&h->mask, r) ? h->kept_k : h->k;
 }
 
-void R(bf_memory_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
+double R(bf_memory_gate)(const bf_mask *m, const real *logits, size_t h)
+{
+    return logits ? 1.0 / (1.0 + exp(-(double)logits[h])) : m->compressive;
+}
+
+/* Pattern rows r0..r1-1, of one segment, before it: gate m_rj. */
+static void read_stored(const R(bf_head) *h, size_t r0, size_t r1)
 {
     const size_t b = bf_mask_stored(&h->mask, r0);
     const real *k = keys_of(h, r0);
@@ -62,9 +73,43 @@ void R(bf_memory_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
         for (size_t j = 0; j < b; j++)
             sum += (double)row[j];
         for (size_t j = 0; j < b; j++)
-            row[j] = (real)((double)row[j] * h->mask.compressive / sum);
-        for (size_t j = b; j <= r; j++)
-            row[j] *= (real)(1.0 - h->mask.compressive);
+            row[j] = (real)((double)row[j] * h->gate / sum);
+    }
+}
+
+void R(bf_memory_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
+{
+    read_stored(h, r0, r1);
+    for (size_t r = r0; r < r1; r++)
+        for (size_t j = bf_mask_stored(&h->mask, r0); j <= r; j++)
+            h->pattern[r * h->N + j] *= (real)(1.0 - h->gate);
+}
+
+/* Keys as the queries of the memory that they are about to be written to. */
+static R(bf_head) writer_of(const R(bf_head) *h)
+{
+    R(bf_head) w = *h;
+    w.q = h->k;
+    w.ldq = h->ldk;
+    w.kept_k = NULL;
+    w.pattern = h->links;
+    w.gate = 1.0;
+    return w;
+}
+
+/* Nobody reads what the last segment would store. */
+void R(bf_memory_store)(const R(bf_head) *h, real *u)
+{
+    const size_t S = h->mask.segment, N = h->N;
+    const R(bf_head) w = writer_of(h);
+    for (size_t b = 0; b + S < N; b += S) {
+        for (size_t r = b; r < b + S; r++)
+            memcpy(u + r * h->ldu, h->v + r * h->ldv, h->K * sizeof *u);
+        if (!b)
+            continue;
+        read_stored(&w, b, b + S);
+        R(bf_gemm)(false, false, S, h->K, b, -1, h->links + b * N, N, u, h->ldu, true, u + b * h->ldu,
+                   h->ldu);
     }
 }
 
@@ -72,11 +117,10 @@ void R(bf_memory_pattern)(const R(bf_head) *h, size_t r0, size_t r1)
 void R(bf_memory_scores_vjp)(real *dp, const R(bf_head) *h, const real *p, size_t r)
 {
     const size_t b = bf_mask_stored(&h->mask, r);
-    const double g = h->mask.compressive;
     size_t top = 0;
     double mean = 0.0, w = 0.0;
-    for (size_t j = 0; j < b; j++) {
-        mean += (double)p[j] * (double)dp[j] / g;
+    for (size_t j = 0; j < b && h->gate > 0.0; j++) { /* a gate that was learnt may have come to 0 */
+        mean += (double)p[j] * (double)dp[j] / h->gate;
         top = p[j] > p[top] ? j : top;
     }
     for (size_t e = 0; e < h->K && b; e++)
@@ -125,4 +169,26 @@ double R(bf_memory_meeting)(const R(bf_head) *h, size_t r, size_t j, const real 
     for (size_t e = 0; e < h->K; e++)
         sum += (double)soft(h->q[r * h->ldq + e]) * (double)slope(h->k[j * h->ldk + e]) * (double)pull[e];
     return sum;
+}
+
+/* From du_j: dv_j += du_j, du_j' -= t_jj' du_j, and by t_jj' (whose cotangent is -<du_j, u_j'>) to k_j, which
+ * read, and k_j', which was written. */
+void R(bf_memory_store_vjp)(const R(bf_head) *h, const R(bf_head_flow) *to, real *du, size_t stored, real *ds)
+{
+    const size_t S = h->mask.segment, N = h->N, K = h->K;
+    const R(bf_head) w = writer_of(h);
+    for (size_t end = stored, a; end > S; end = a) {
+        const size_t b = bf_mask_stored(&h->mask, end - 1), n = smaller(SIDE, end - b);
+        a = end - n;
+        const real *k = h->k + a * h->ldk, *t = h->links + a * N;
+        R(bf_gemm)(false, true, n, b, K, -1, du + a * K, K, h->u, h->ldu, false, ds, b);
+        for (size_t r = 0; r < n; r++)
+            R(bf_memory_scores_vjp)(ds + r * b, &w, t + r * N, a + r);
+        R(bf_memory_query_vjp)(to->dk + a * to->ldd, to->ldd, &w, k, h->ldk, n, ds, b, b);
+        R(bf_memory_keys_vjp)(to->dk, to->ldd, &w, k, h->ldk, n, ds, b, b);
+        R(bf_gemm)(true, false, b, K, n, -1, t, N, du + a * K, K, true, du, K);
+    }
+    for (size_t j = 0; j < stored; j++)
+        for (size_t e = 0; e < K; e++)
+            to->dv[j * to->ldd + e] += du[j * K + e];
 }

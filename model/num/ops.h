@@ -44,9 +44,16 @@ typedef struct {
     const real *q, *k, *v; /* q and k rotated */
     const real *kept_k, *kept_v; /* NULL, or those of another run, laid out as k and v: they take the
                                   * place of k and v where the mask passes no gradient. Not for the VJP */
+    /* What a compressive memory holds of each position, and what it held in that other run: v, or with
+     * the delta rule what bf_memory_store writes, and links [N,N], which it writes too. */
+    const real *u, *kept_u;
+    real *links;
     real *pattern;         /* [N,N] row = query */
-    size_t N, K, ldq, ldk, ldv;
+    const real *factor;    /* NULL, or [N,N]: dropout's, by which the VJP takes the pattern to have been
+                            * multiplied before bf_attention_mix; not with a compressive memory */
+    size_t N, K, ldq, ldk, ldv, ldu;
     real scale;
+    double gate;           /* the part that a compressive memory has in the answer; without one 0 */
     bf_mask mask;          /* zero: causal, full */
 } R(bf_head);
 
@@ -61,30 +68,34 @@ void R(bf_attention_mix)(const R(bf_head) *head, real *z, size_t ldz, size_t r0,
 typedef struct {
     real *dq, *dk, *dv; /* dq written, rows lddq apart; dk and dv added to, rows ldd apart */
     const real *dz;     /* rows ldz apart */
+    double *dgate;      /* NULL, or added to: d loss / d b where gate = sigmoid(b) */
     size_t lddq, ldd, ldz, base;
 } R(bf_head_flow);
 
 /* VJP of bf_attention for one loss: what reaches q, k, v of every position from dz of n rows.
  *   pos [n] their positions, ascending, pos[0] >= base; every key that passes them gradient is >= base
- *   scratch: bf_attention_vjp_scratch(N, K) values
+ *   scratch: bf_attention_vjp_scratch(N, K, mask.delta) values
  *   residual: NULL, or kept at the largest |sum_j ds[r,j]| seen, relative to the terms that cancel: 0 in
  *   exact arithmetic, since a softmax row's weights sum to 1. */
 void R(bf_attention_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, const unsigned *pos,
                          size_t n, real *scratch, double *residual);
-size_t bf_attention_vjp_scratch(size_t N, size_t K);
+size_t bf_attention_vjp_scratch(size_t N, size_t K, bool delta);
 /* Its middle part: ds [n,keys] of n rows of weights p (ldp apart) from dz; the columns of both are the
  * keys of the span, sinks first, and must hold all that the rows read. Rows are queries pos[0..n); with a
  * compressive memory all of one segment, and the columns of what it stored are then d loss / d w. */
 void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *head, const real *p, size_t ldp,
                                 const real *dz, size_t ldz, const unsigned *pos, size_t n, bf_span keys,
-                                double *residual);
+                                double *residual, double *dgate);
 
 /* Parts of attention where mask.compressive is not 0, called by it (memory.c). Queries are of one segment;
  * b = bf_mask_stored of them; dw [n, at least b] = d loss / d w.
  * pattern: rows r0..r1-1 hold softmax over their segment; fill in what is before it, and mix.
  * scores: one row of d loss / d pattern to dw, in place, from its pattern row p.
  * query, keys: dq and dk of rows 0..b-1, added to; q are the n queries.
- * meeting: <pull, d w_rj / d k_j>. */
+ * meeting: <pull, d w_rj / d k_j>.
+ * gate: the memory's part in head h's answer; logits [H] of the layer, or NULL: the mask's.
+ * store: with mask.delta, before any pattern: u [N,K], rows head->ldu apart, and head->links.
+ * store_vjp: du [N,K] of rows 0..stored-1, overwritten, to dk and dv, added to; ds: room for 64*N. */
 void R(bf_memory_pattern)(const R(bf_head) *head, size_t r0, size_t r1);
 void R(bf_memory_scores_vjp)(real *dp, const R(bf_head) *head, const real *p, size_t r);
 void R(bf_memory_query_vjp)(real *dq, size_t lddq, const R(bf_head) *head, const real *q, size_t ldq,
@@ -92,6 +103,10 @@ void R(bf_memory_query_vjp)(real *dq, size_t lddq, const R(bf_head) *head, const
 void R(bf_memory_keys_vjp)(real *dk, size_t lddk, const R(bf_head) *head, const real *q, size_t ldq,
                            size_t n, const real *dw, size_t ldw, size_t b);
 double R(bf_memory_meeting)(const R(bf_head) *head, size_t r, size_t j, const real *pull);
+double R(bf_memory_gate)(const bf_mask *mask, const real *logits, size_t h);
+void R(bf_memory_store)(const R(bf_head) *head, real *u);
+void R(bf_memory_store_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, real *du, size_t stored,
+                            real *ds);
 
 /* e^(x-max) of n values in place, and their sum in double; NaN stays NaN. */
 double R(bf_exp_shifted)(real *x, size_t n);

@@ -48,7 +48,7 @@ static size_t layer_need(const bf_config *c, const bf_layer *w)
                                    &w->mlp_out};
     size_t need = 4 * bf_arena_need(c->D, sizeof(real)) + 2 * bf_arena_need(c->F, sizeof(real)) +
                   2 * bf_arena_need(c->D, sizeof(real)) +
-                  bf_arena_need((c->H + 2 * c->G) * c->K, sizeof(real));
+                  bf_arena_need((c->H + 2 * c->G) * c->K, sizeof(real)) + bf_arena_need(c->H, sizeof(real));
     for (size_t k = 0; k < MATS; k++)
         need += mat_need(mats[k]);
     return need;
@@ -249,9 +249,9 @@ static bf_code load_layer(R(bf_params) *p, slot *s, size_t l, bf_error *err)
     unpack_slot(s);
     bf_code rc = load_matrices(s, w, p->pool, !p->checked[l], err);
     const bf_vector *from[] = {&w->norm1_w, &w->norm1_b, &w->norm2_w, &w->norm2_b,
-                               &w->o_b, &w->mlp_in_b, &w->mlp_gate_b, &w->mlp_out_b};
+                               &w->o_b, &w->mlp_in_b, &w->mlp_gate_b, &w->mlp_out_b, &w->gate};
     real **to[] = {&b->norm1_w, &b->norm1_b, &b->norm2_w, &b->norm2_b,
-                   &b->o_b, &b->mlp_in_b, &b->mlp_gate_b, &b->mlp_out_b};
+                   &b->o_b, &b->mlp_in_b, &b->mlp_gate_b, &b->mlp_out_b, &b->gate};
     for (size_t k = 0; k < sizeof to / sizeof *to && !rc; k++)
         rc = take_vector(to[k], s->arena, from[k], err);
     if (!rc)

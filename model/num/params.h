@@ -22,6 +22,7 @@ typedef struct {
     real *norm1_w, *norm1_b, *norm2_w, *norm2_b;             /* b may be NULL */
     R(bf_mat) qkv[3], o, mlp_in, mlp_gate, mlp_out;
     real *qkv_b, *o_b, *mlp_in_b, *mlp_gate_b, *mlp_out_b;   /* NULL: none; qkv_b [(H+2G)K] */
+    real *gate;                                              /* [H], or NULL: the mask's */
 } R(bf_block);
 
 typedef struct R(bf_params) R(bf_params);

@@ -75,12 +75,14 @@ static void layers_back(R(bf_train) *t, const bf_batch *batch, size_t n)
     R(bf_train_embed_back)(t, batch, t->dx[from]);
 }
 
-static void layers(R(bf_train) *t, const bf_batch *batch, size_t n)
+void R(bf_train_forward)(R(bf_train) *t, const bf_batch *batch, size_t n, bool learn)
 {
     const size_t L = t->c->L;
     t->head_add = t->add;
+    t->dropping = false;
     if (t->kept)
-        R(bf_train_keep)(t, batch);
+        R(bf_train_keep)(t, batch); /* the model that stays drops nothing */
+    t->dropping = learn;
     R(bf_train_embed)(t, batch, t->acts[0].x);
     for (size_t l = 0; l < n; l++)
         R(bf_train_layer)(t, l, &t->block[l], &t->acts[l], l + 1 < L ? t->acts[l + 1].x : t->last);
@@ -88,7 +90,7 @@ static void layers(R(bf_train) *t, const bf_batch *batch, size_t n)
 
 double R(bf_train_pass)(R(bf_train) *t, const bf_batch *batch, bool learn, double scale)
 {
-    layers(t, batch, t->c->L);
+    R(bf_train_forward)(t, batch, t->c->L, learn);
     const double loss = R(bf_train_head)(t, batch, 0, learn, scale, t->dx[0]);
     if (learn)
         layers_back(t, batch, t->c->L);
@@ -98,7 +100,7 @@ double R(bf_train_pass)(R(bf_train) *t, const bf_batch *batch, bool learn, doubl
 void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool learn, double share)
 {
     if (t->config->objective == BF_OBJECTIVE_HEADS) {
-        layers(t, batch, t->c->L - 1);
+        R(bf_train_forward)(t, batch, t->c->L - 1, learn);
         *loss = heads(t, batch, learn, share);
         if (learn)
             layers_back(t, batch, t->c->L - 1);
@@ -106,4 +108,18 @@ void R(bf_train_batch)(double *loss, R(bf_train) *t, const bf_batch *batch, bool
     }
     const size_t n = count_targets(t, batch, 0);
     *loss = R(bf_train_pass)(t, batch, learn, n ? share / (double)n : 0) / share;
+}
+
+bf_code R(bf_train_learn)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err)
+{
+    const bool joint = t->config->objective == BF_OBJECTIVE_JOINT;
+    double more = 0;
+    *loss = 0;
+    if (!joint || !t->config->joint.alone) {
+        R(bf_train_batch)(loss, t, batch, true, share);
+        t->add = true;
+    }
+    const bf_code rc = joint ? R(bf_train_joint)(&more, t, batch, share, err) : BF_OK;
+    *loss += more;
+    return rc;
 }

@@ -37,9 +37,11 @@ static void embed_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const ends *e = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, r1 = r0 + BF_TRAIN_TILE;
-    for (size_t r = r0; r < r1 && r < e->t->rows; r++)
-        embed_row(e, r);
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    for (size_t k = 0; k < rows.n; k++)
+        embed_row(e, rows.r0 + k * rows.step);
+    if (R(bf_train_drops)(e->t, BF_DROP_EMBEDDING))
+        R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
 }
 
 void R(bf_train_embed)(R(bf_train) *t, const bf_batch *batch, real *x)
@@ -80,9 +82,19 @@ static void embed_back_task(void *context, size_t task, size_t worker)
     }
 }
 
-void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, const real *dx)
+static void drop_task(void *context, size_t tile, size_t worker)
 {
-    ends e = {.t = t, .batch = batch, .dx = dx};
+    (void)worker;
+    const ends *e = context;
+    const bf_train_rows rows = R(bf_train_tile)(e->t, tile);
+    R(bf_train_drop)(e->t, BF_DROP_EMBEDDING, 0, e->x, e->x, rows.r0, rows.n);
+}
+
+void R(bf_train_embed_back)(R(bf_train) *t, const bf_batch *batch, real *dx)
+{
+    ends e = {.t = t, .batch = batch, .x = dx, .dx = dx};
+    if (R(bf_train_drops)(t, BF_DROP_EMBEDDING))
+        bf_pool_run(t->pool, t->tiles, drop_task, &e);
     bf_pool_run(t->pool, (t->c->D + COLUMNS - 1) / COLUMNS, embed_back_task, &e);
 }
 
@@ -130,8 +142,8 @@ static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n, siz
 {
     const R(bf_train) *t = j->t;
     const size_t V = t->c->V;
-    R(bf_train_multiply)(t, worker, logits, R(bf_train_rows_at)(t->normed, t->half_normed, r0, t->c->D), n,
-                         &t->head, false);
+    R(bf_train_multiply)(t, worker, logits, R(bf_train_operand_at)(t->normed, t->half_normed, r0, t->c->D), 1,
+                         n, &t->head, false);
     for (size_t r = 0; r < n; r++) {
         const int32_t target = j->batch->target[(r0 + r) * j->batch->heads + j->k];
         real *x = logits + r * V;
@@ -149,7 +161,7 @@ static void real_rows(const loss_job *j, real *logits, size_t r0, size_t n, size
     const R(bf_train) *t = j->t;
     const size_t V = t->c->V, D = t->c->D;
     (void)worker;
-    R(bf_train_round)(R(bf_train_rows_at)(t->normed, t->half_normed, r0, D), n * D);
+    R(bf_train_round)(R(bf_train_operand_at)(t->normed, t->half_normed, r0, D), n * D);
     memset(logits, 0, n * V * sizeof *logits);
     for (size_t r = 0; r < n; r++) {
         const double target = j->batch->y[r0 + r];
@@ -178,7 +190,7 @@ static void head_task(void *context, size_t task, size_t worker)
     (j->batch->x ? real_rows : token_rows)(j, logits, r0, n, worker);
     if (!j->learn)
         return;
-    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_rows_at)(t->logits, t->half_logits, at, V), n,
+    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_operand_at)(t->logits, t->half_logits, at, V), n,
                               &t->head);
     memset(sums, 0, 2 * D * sizeof *sums);
     R(bf_norm_grad)(sums, sums + D, dnormed, t->last + r0 * D, t->mean + r0, t->rstd + r0, n, D);
@@ -202,7 +214,7 @@ double R(bf_train_head)(R(bf_train) *t, const bf_batch *batch, size_t k, bool le
             continue;
         const R(bf_train_product) p = {&t->head, R(bf_train_grad)(t, t->head.w), NULL,
                                        {t->logits, t->half_logits},
-                                       R(bf_train_rows_at)(t->normed, t->half_normed, r0, D)};
+                                       R(bf_train_operand_at)(t->normed, t->half_normed, r0, D)};
         R(bf_train_weights)(t, &p, 1, n, t->head_add || j.first > 0);
     }
     if (learn)

@@ -1,8 +1,9 @@
 /* Joint loss of completions: prefixes of the batch's sequences are completed by the model itself, and the
  * completions with the highest joint probability (or any) are trained on.
  *
- * Sequences of context + n tokens stand where the batch stood, as many at a time as its rows hold. What is
- * drawn is a function of the seed, the batch's number and the sample's: no state. */
+ * Sequences of context + n tokens stand where the batch stood, as many at a time as its rows hold; the
+ * rows' q, k, v, which the backward pass wants of any batch, are the keys and values that a next token
+ * reads. What is drawn is a function of the seed, the batch's number and the sample's: no state. */
 #include "model/num/train.h"
 
 #include <math.h>
@@ -13,24 +14,19 @@
 #include "model/data_random.h"
 
 enum { STREAM = 0x1054 }; /* of draws, beside those of the data's splits and of first weights */
+enum { TOGETHER = 16 };   /* sequences whose logits are one product */
 
 typedef struct {
     R(bf_train) *t;
     const bf_joint *joint;
     uint64_t seed, number;
+    size_t sequences;       /* of the batch, before the completions */
     size_t context, T, all; /* tokens of a prefix; of a sequence; sequences in all */
     int32_t *tokens;        /* [all,T] */
+    int32_t *spare;         /* [group,T] prefixes of a group, then targets */
     double *logp;           /* [all] of the completions */
     size_t first, at;       /* the group's first sequence; the position to draw */
 } draws;
-
-static void set_shape(R(bf_train) *t, size_t B, size_t T)
-{
-    t->B = B;
-    t->T = T;
-    t->rows = B * T;
-    t->tiles = (t->rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
-}
 
 /* Draw one token from logits x [V] and tell its log-probability. */
 static size_t draw(double *logp, real *x, size_t V, double u)
@@ -44,21 +40,27 @@ static size_t draw(double *logp, real *x, size_t V, double u)
     return v;
 }
 
-/* One sequence's next token, from the row before it. */
-static void draw_task(void *context, size_t b, size_t worker)
+/* The next token of some sequences, from the row before it. */
+static void draw_task(void *context, size_t task, size_t worker)
 {
     (void)worker;
     const draws *d = context;
     R(bf_train) *t = d->t;
-    const size_t D = t->c->D, V = t->c->V, r = b * d->T + d->at - 1, s = d->first + b;
-    real *normed = t->normed + r * D, *logits = t->logits + b * V;
-    double logp;
-    R(bf_norm)(normed, t->mean + r, t->rstd + r, t->last + r * D, t->final_w, t->final_b, t->c->norm,
-               t->c->norm_eps, D);
-    R(bf_gemm)(false, !t->head.in_major, 1, V, D, 1, normed, D, t->head.w, t->head.ld, false, logits, V);
-    bf_random random = bf_random_of(d->seed, STREAM, d->number * d->T + d->at, s);
-    d->tokens[s * d->T + d->at] = (int32_t)draw(&logp, logits, V, bf_random_unit(&random));
-    d->logp[s] += logp;
+    const size_t D = t->c->D, V = t->c->V, b0 = task * TOGETHER, left = t->B - b0;
+    const size_t n = left < TOGETHER ? left : TOGETHER, r0 = b0 * d->T + d->at - 1;
+    real *logits = t->logits + b0 * V;
+    for (size_t r = r0; r < r0 + n * d->T; r += d->T)
+        R(bf_norm)(t->normed + r * D, t->mean + r, t->rstd + r, t->last + r * D, t->final_w, t->final_b,
+                   t->c->norm, t->c->norm_eps, D);
+    R(bf_gemm)(false, !t->head.in_major, n, V, D, 1, t->normed + r0 * D, d->T * D, t->head.w, t->head.ld,
+               false, logits, V);
+    for (size_t b = 0; b < n; b++) {
+        const size_t s = d->first + b0 + b;
+        double logp;
+        bf_random random = bf_random_of(d->seed, STREAM, d->number * d->T + d->at, s);
+        d->tokens[s * d->T + d->at] = (int32_t)draw(&logp, logits + b * V, V, bf_random_unit(&random));
+        d->logp[s] += logp;
+    }
 }
 
 /* How many sequences stand together: what the rows and the logits hold. */
@@ -67,20 +69,58 @@ static size_t group_size(const R(bf_train) *t, size_t rows, size_t T)
     return rows / T < t->chunk ? rows / T : t->chunk;
 }
 
-static void sample(draws *d, size_t group)
+/* Prefixes stand one after the other, `context` rows of x each; give every sequence of the group its own.
+ * From the last to the first: no row is written before it was read, as none goes to an earlier place. */
+static void hand_out(const draws *d, real *x, size_t width)
+{
+    const size_t p0 = d->first / d->joint->samples;
+    for (size_t b = d->t->B; b-- > 0;) {
+        const size_t p = (d->first + b) / d->joint->samples - p0;
+        memmove(x + b * d->T * width, x + p * d->context * width, d->context * width * sizeof *x);
+    }
+}
+
+/* The group's n sequences up to where they are to be completed: each prefix goes through the model once, and
+ * its keys and values, and what its end predicts, are handed to all of its samples. */
+static void read_prefixes(draws *d, size_t n)
 {
     R(bf_train) *t = d->t;
-    for (d->first = 0; d->first < d->all; d->first += group) {
-        set_shape(t, d->all - d->first < group ? d->all - d->first : group, d->T);
-        const bf_batch batch = {.B = t->B, .T = d->T, .heads = 1, .input = d->tokens + d->first * d->T};
-        for (d->at = d->context; d->at < d->T; d->at++) {
-            R(bf_train_embed)(t, &batch, t->acts[0].x);
-            for (size_t l = 0; l < t->c->L; l++)
-                R(bf_train_layer)(t, l, &t->block[l], &t->acts[l],
-                                  l + 1 < t->c->L ? t->acts[l + 1].x : t->last);
-            bf_pool_run(t->pool, t->B, draw_task, d);
-        }
+    const size_t S = d->joint->samples, p0 = d->first / S, prefixes = (d->first + n - 1) / S + 1 - p0;
+    for (size_t p = 0; p < prefixes; p++) {
+        const size_t s = p ? (p0 + p) * S : d->first;
+        memcpy(d->spare + p * d->context, d->tokens + s * d->T, d->context * sizeof *d->spare);
     }
+    const bf_batch batch = {.B = prefixes, .T = d->context, .heads = 1, .input = d->spare};
+    R(bf_train_shape)(t, prefixes, d->context);
+    R(bf_train_forward)(t, &batch, t->c->L, false);
+    R(bf_train_shape)(t, n, d->T);
+    for (size_t l = 0; l < t->c->L; l++)
+        hand_out(d, t->acts[l].qkv, t->block[l].qkv.out);
+    hand_out(d, t->last, t->c->D);
+}
+
+/* Complete a group of sequences, all of them by one token at a time. */
+static void sample_group(draws *d, size_t n)
+{
+    R(bf_train) *t = d->t;
+    const bf_batch batch = {.B = n, .T = d->T, .heads = 1, .input = d->tokens + d->first * d->T};
+    const bool whole = t->kept != NULL; /* BF_CUT_LOCAL: two models run, acts hold one's keys and values */
+    if (!whole)
+        read_prefixes(d, n);
+    R(bf_train_shape)(t, n, d->T);
+    for (d->at = d->context; d->at < d->T; d->at++) {
+        if (!whole && d->at > d->context)
+            R(bf_train_single)(t, d->at - 1);
+        if (whole || d->at > d->context)
+            R(bf_train_forward)(t, &batch, t->c->L, false);
+        bf_pool_run(t->pool, (n + TOGETHER - 1) / TOGETHER, draw_task, d);
+    }
+}
+
+static void sample(draws *d, size_t group)
+{
+    for (d->first = 0; d->first < d->all; d->first += group)
+        sample_group(d, d->all - d->first < group ? d->all - d->first : group);
 }
 
 static void swap_samples(draws *d, size_t a, size_t b)
@@ -112,15 +152,17 @@ static size_t choose(draws *d)
     return n;
 }
 
-static double learn(draws *d, size_t n, size_t group, int32_t *target, double share)
+static double learn(draws *d, size_t n, size_t group, double share)
 {
+    int32_t *target = d->spare;
     R(bf_train) *t = d->t;
     const double scale = share * d->joint->weight / (double)(n * d->joint->n);
     double loss = 0;
     for (size_t k = 0; k < group * d->T; k++)
         target[k] = -1;
     for (size_t first = 0; first < n; first += group) {
-        set_shape(t, n - first < group ? n - first : group, d->T);
+        R(bf_train_shape)(t, n - first < group ? n - first : group, d->T);
+        t->sequence = d->sequences + first;
         const int32_t *tokens = d->tokens + first * d->T;
         for (size_t b = 0; b < t->B; b++)
             memcpy(target + b * d->T + d->context - 1, tokens + b * d->T + d->context,
@@ -129,6 +171,7 @@ static double learn(draws *d, size_t n, size_t group, int32_t *target, double sh
         loss += R(bf_train_pass)(t, &batch, true, scale);
         t->add = true;
     }
+    t->sequence = 0;
     return loss;
 }
 
@@ -144,27 +187,26 @@ static void begin(draws *d, const bf_batch *batch)
     }
 }
 
-bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, uint64_t number, double share,
-                          bf_error *err)
+bf_code R(bf_train_joint)(double *loss, R(bf_train) *t, const bf_batch *batch, double share, bf_error *err)
 {
     const bf_joint *j = &t->config->joint;
     const size_t T = j->context + j->n, all = j->prefixes * j->samples, group = group_size(t, t->rows, T);
-    draws d = {.t = t, .joint = j, .seed = t->config->seed, .number = number, .context = j->context, .T = T,
-               .all = all};
+    draws d = {.t = t, .joint = j, .seed = t->config->seed, .number = t->number, .sequences = batch->B,
+               .context = j->context, .T = T, .all = all};
     d.tokens = calloc(all, T * sizeof *d.tokens);
     d.logp = calloc(all, sizeof *d.logp);
-    int32_t *target = calloc(group, T * sizeof *target);
+    d.spare = calloc(group, T * sizeof *d.spare);
     bf_code rc = BF_OK;
-    if (d.tokens && d.logp && target) {
+    if (d.tokens && d.logp && d.spare) {
         begin(&d, batch);
         sample(&d, group);
-        *loss = learn(&d, choose(&d), group, target, share) / share;
-        set_shape(t, batch->B, batch->T);
+        *loss = learn(&d, choose(&d), group, share) / share;
+        R(bf_train_shape)(t, batch->B, batch->T);
     } else {
         rc = bf_fail(err, BF_ENOMEM, "cannot hold %zu completions", all);
     }
     free(d.tokens);
     free(d.logp);
-    free(target);
+    free(d.spare);
     return rc;
 }

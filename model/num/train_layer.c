@@ -18,16 +18,15 @@ typedef struct {
 
 static size_t tile_rows(const R(bf_train) *t, size_t tile)
 {
-    const size_t left = t->rows - tile * BF_TRAIN_TILE;
-    return left < BF_TRAIN_TILE ? left : BF_TRAIN_TILE;
+    return R(bf_train_tile)(t, tile).n;
 }
 
-/* Each row of y: x's (NULL: 0) and the bias (NULL: 0). False if there is neither. */
-static bool begin_rows(real *y, const real *x, const real *bias, size_t n, size_t width)
+/* Each of n rows of y, `step` apart: x's (NULL: 0) and the bias (NULL: 0). False if there is neither. */
+static bool begin_rows(real *y, const real *x, const real *bias, size_t step, size_t n, size_t width)
 {
     if (!x && !bias)
         return false;
-    for (size_t r = 0; r < n; r++) {
+    for (size_t r = 0; r < n * step; r += step) {
         real *row = y + r * width;
         if (!x || !bias)
             memcpy(row, x ? x + r * width : bias, width * sizeof *row);
@@ -38,35 +37,63 @@ static bool begin_rows(real *y, const real *x, const real *bias, size_t n, size_
     return true;
 }
 
-static void rotate(const R(bf_train) *t, real *qkv, size_t r0, size_t n, bool inverse)
+static void rotate(const R(bf_train) *t, real *qkv, bf_train_rows rows, bool inverse)
 {
+    const size_t end = rows.r0 + rows.n * rows.step;
     const bf_config *c = t->c;
     const size_t half = c->rotary_dim / 2, width = (c->H + 2 * c->G) * c->K;
-    for (size_t r = r0; r < r0 + n && c->pos == BF_POS_ROTARY; r++)
+    for (size_t r = rows.r0; r < end && c->pos == BF_POS_ROTARY; r += rows.step)
         R(bf_rotate)(qkv + r * width, t->cosines + r % t->T * half, t->sines + r % t->T * half,
                      c->H + c->G, c->K, half, c->rotary_pairs, inverse);
 }
 
+/* Which of t->block the pass is of. */
+static size_t block_of(const pass *p)
+{
+    return (size_t)(p->b - p->t->block);
+}
+
+/* y = x + dropout of y, n rows from r0 on, if anything is dropped there; else y holds x already. */
+static void drop_and_add(const pass *p, bf_drop place, real *y, const real *x, size_t r0, size_t n)
+{
+    const size_t D = p->t->c->D;
+    if (!R(bf_train_drops)(p->t, place))
+        return;
+    R(bf_train_drop)(p->t, place, block_of(p), y, y, r0, n);
+    for (size_t k = r0 * D; k < (r0 + n) * D; k++)
+        y[k] += x[k];
+}
+
+/* The part of dy that dropout lets through, in room; dy itself where nothing is dropped. */
+static const real *let_through(const pass *p, bf_drop place, real *room, const real *dy, size_t r0, size_t n)
+{
+    if (!R(bf_train_drops)(p->t, place))
+        return dy;
+    R(bf_train_drop)(p->t, place, block_of(p), room, dy, r0, n);
+    return room;
+}
+
 /* ---- forward ---- */
 
-static void norm_tile(const R(bf_train) *t, size_t r0, size_t n, real *y, real *mean, real *rstd,
+static void norm_tile(const R(bf_train) *t, bf_train_rows rows, real *y, real *mean, real *rstd,
                       const real *x, const real *w, const real *b)
 {
-    const size_t D = t->c->D;
-    for (size_t r = r0; r < r0 + n; r++)
+    const size_t D = t->c->D, end = rows.r0 + rows.n * rows.step;
+    for (size_t r = rows.r0; r < end; r += rows.step)
         R(bf_norm)(y + r * D, mean + r, rstd + r, x + r * D, w, b, t->c->norm, t->c->norm_eps, D);
 }
 
 static void qkv_task(void *context, size_t tile, size_t worker)
 {
     const pass *p = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(p->t, tile), D = p->t->c->D;
-    real *qkv = p->a->qkv + r0 * p->b->qkv.out;
-    norm_tile(p->t, r0, n, p->a->normed1, p->a->mean1, p->a->rstd1, p->a->x, p->b->norm1_w, p->b->norm1_b);
-    const bool add = begin_rows(qkv, NULL, p->b->qkv_b, n, p->b->qkv.out);
-    R(bf_train_multiply)(p->t, worker, qkv, R(bf_train_rows_at)(p->a->normed1, p->a->half_normed1, r0, D), n,
-                         &p->b->qkv, add);
-    rotate(p->t, p->a->qkv, r0, n, false);
+    const bf_train_rows rows = R(bf_train_tile)(p->t, tile);
+    const R(bf_train_operand) normed = R(bf_train_operand_at)(p->a->normed1, p->a->half_normed1, rows.r0,
+                                                              p->t->c->D);
+    real *qkv = p->a->qkv + rows.r0 * p->b->qkv.out;
+    norm_tile(p->t, rows, p->a->normed1, p->a->mean1, p->a->rstd1, p->a->x, p->b->norm1_w, p->b->norm1_b);
+    const bool add = begin_rows(qkv, NULL, p->b->qkv_b, rows.step, rows.n, p->b->qkv.out);
+    R(bf_train_multiply)(p->t, worker, qkv, normed, rows.step, rows.n, &p->b->qkv, add);
+    rotate(p->t, p->a->qkv, rows, false);
 }
 
 /* Head h of sequence s. */
@@ -83,22 +110,50 @@ static R(bf_head) head_of(const pass *p, size_t s, size_t h)
                        .scale = (real)c->attn_scale[p->l], .mask = bf_config_mask(c, p->l)};
     if (p->cut != BF_CUT_NONE)
         head.mask.detach = BF_DETACH_MYOPIC;
+    head.gate = R(bf_memory_gate)(&head.mask, p->b->gate, h);
+    head.u = head.mask.delta ? p->a->u + s * t->T * c->G * K + g * K : head.v;
+    head.ldu = head.mask.delta ? c->G * K : ld;
+    head.links = head.mask.delta ? p->a->links + (s * c->G + g) * t->T * t->T : NULL;
     head.kept_k = kept ? kept + (c->H + g) * K : NULL;
     head.kept_v = kept ? kept + (c->H + c->G + g) * K : NULL;
     return head;
 }
 
+/* The factors of a head's weights, in the worker's room. */
+static const real *draw_factors(const pass *p, const R(bf_head) *head, size_t s, size_t h, size_t worker)
+{
+    real *factor = p->t->desk[worker].factor;
+    R(bf_train_factors)(p->t, block_of(p), s, h, &head->mask, factor);
+    return factor;
+}
+
+/* Values are mixed by the pattern times the factors, which stay beside it: the VJP wants both. */
+static void drop_pattern(const pass *p, R(bf_head) *head, size_t s, size_t h, size_t worker)
+{
+    const size_t n = head->N * head->N;
+    real *dropped = p->t->desk[worker].factor;
+    draw_factors(p, head, s, h, worker);
+    for (size_t k = 0; k < n; k++)
+        dropped[k] *= head->pattern[k];
+    head->pattern = dropped;
+}
+
 /* Heads of one key/value group of one sequence. */
 static void attention_task(void *context, size_t task, size_t worker)
 {
-    (void)worker;
     const pass *p = context;
     const bf_config *c = p->t->c;
     const size_t s = task / c->G, g = task % c->G, group = c->H / c->G, T = p->t->T;
+    const size_t from = p->t->single ? p->t->position : 0, to = p->t->single ? from + 1 : T;
+    const R(bf_head) first = head_of(p, s, g * group);
+    if (first.mask.delta)
+        R(bf_memory_store)(&first, p->a->u + s * T * c->G * c->K + g * c->K);
     for (size_t h = g * group; h < (g + 1) * group; h++) {
-        const R(bf_head) head = head_of(p, s, h);
-        R(bf_attention_pattern)(&head, 0, T);
-        R(bf_attention_mix)(&head, p->a->z + s * T * c->H * c->K + h * c->K, c->H * c->K, 0, T);
+        R(bf_head) head = head_of(p, s, h);
+        R(bf_attention_pattern)(&head, from, to);
+        if (R(bf_train_drops)(p->t, BF_DROP_WEIGHTS))
+            drop_pattern(p, &head, s, h, worker);
+        R(bf_attention_mix)(&head, p->a->z + s * T * c->H * c->K + h * c->K, c->H * c->K, from, to);
     }
 }
 
@@ -114,17 +169,21 @@ BF_HOT static void gate_row(real *hidden, real *slope, const real *act, const re
     }
 }
 
-static void act_tile(const pass *p, size_t r0, size_t n, real *spare)
+static void act_tile(const pass *p, bf_train_rows rows, real *spare)
 {
     const bf_config *c = p->t->c;
-    const size_t F = c->F;
-    real *hidden = p->a->hidden + r0 * F;
-    if (!c->gated) {
-        R(bf_act)(hidden, p->a->slope + r0 * F, hidden, c->act, n * F);
+    const size_t F = c->F, end = rows.r0 + rows.n * rows.step;
+    real *hidden = p->a->hidden;
+    if (!c->gated && rows.step == 1) {
+        R(bf_act)(hidden + rows.r0 * F, p->a->slope + rows.r0 * F, hidden + rows.r0 * F, c->act, rows.n * F);
         return;
     }
-    for (size_t r = 0; r < n; r++) {
-        real *slope = p->a->slope + (r0 + r) * 2 * F;
+    for (size_t r = rows.r0; r < end; r += rows.step) {
+        real *slope = p->a->slope + r * (c->gated ? 2 : 1) * F;
+        if (!c->gated) {
+            R(bf_act)(hidden + r * F, slope, hidden + r * F, c->act, F);
+            continue;
+        }
         R(bf_act)(spare, spare + F, slope, c->act, F);
         gate_row(hidden + r * F, slope, spare, spare + F, F);
     }
@@ -136,19 +195,25 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     const R(bf_train) *t = p->t;
     const R(bf_train_block) *b = p->b;
     R(bf_train_acts) *a = p->a;
-    const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile), D = t->c->D, Q = b->o.in;
+    const bf_train_rows rows = R(bf_train_tile)(t, tile);
+    const size_t r0 = rows.r0, n = rows.n, step = rows.step, D = t->c->D;
     real *mid = a->mid + r0 * D, *next = p->next + r0 * D;
     real *up = (t->c->gated ? a->slope : a->hidden) + r0 * b->up.out;
-    begin_rows(mid, a->x + r0 * D, b->o_b, n, D);
-    R(bf_train_multiply)(t, worker, mid, R(bf_train_rows_at)(a->z, a->half_z, r0, Q), n, &b->o, true);
-    norm_tile(t, r0, n, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
-    const bool add = begin_rows(up, NULL, b->up_b, n, b->up.out);
-    R(bf_train_multiply)(t, worker, up, R(bf_train_rows_at)(a->normed2, a->half_normed2, r0, D), n, &b->up,
-                         add);
-    act_tile(p, r0, n, t->desk[worker].wide);
-    begin_rows(next, mid, b->out_b, n, D);
-    R(bf_train_multiply)(t, worker, next, R(bf_train_rows_at)(a->hidden, a->half_hidden, r0, t->c->F), n,
-                         &b->out, true);
+    const R(bf_train_operand) z = R(bf_train_operand_at)(a->z, a->half_z, r0, b->o.in);
+    const R(bf_train_operand) normed = R(bf_train_operand_at)(a->normed2, a->half_normed2, r0, D);
+    const R(bf_train_operand) hidden = R(bf_train_operand_at)(a->hidden, a->half_hidden, r0, t->c->F);
+    const bool begun = begin_rows(mid, R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? NULL : a->x + r0 * D, b->o_b,
+                                  step, n, D);
+    R(bf_train_multiply)(t, worker, mid, z, step, n, &b->o, begun);
+    drop_and_add(p, BF_DROP_ATTN_OUT, a->mid, a->x, r0, n);
+    norm_tile(t, rows, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
+    const bool add = begin_rows(up, NULL, b->up_b, step, n, b->up.out);
+    R(bf_train_multiply)(t, worker, up, normed, step, n, &b->up, add);
+    act_tile(p, rows, t->desk[worker].wide);
+    const bool on = begin_rows(next, R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? NULL : mid, b->out_b, step, n,
+                               D);
+    R(bf_train_multiply)(t, worker, next, hidden, step, n, &b->out, on);
+    drop_and_add(p, BF_DROP_MLP_OUT, p->next, a->mid, r0, n);
 }
 
 void R(bf_train_layer)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
@@ -204,16 +269,18 @@ static void mlp_back_task(void *context, size_t tile, size_t worker)
     const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile), D = t->c->D, F = t->c->F;
     real *dup = t->dup + r0 * b->up.out, *dnormed = t->desk[worker].rows;
     real *dhidden = t->c->gated ? t->desk[worker].wide : dup;
-    R(bf_train_multiply_back)(t, worker, dhidden, R(bf_train_rows_at)(p->dy, t->half_dy, r0, D), n, &b->out);
+    const real *dout = let_through(p, BF_DROP_MLP_OUT, t->dmlp_out, p->dy, r0, n);
+    R(bf_train_multiply_back)(t, worker, dhidden, R(bf_train_operand_at)(dout, t->half_dy, r0, D), n, &b->out);
     if (!t->c->gated)
         times(dup, a->slope + r0 * F, n * F);
     for (size_t r = 0; r < n && t->c->gated; r++)
         gate_back(dup + r * 2 * F, dhidden + r * F, a->slope + (r0 + r) * 2 * F, F);
-    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_rows_at)(t->dup, t->half_dup, r0, b->up.out), n,
+    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_operand_at)(t->dup, t->half_dup, r0, b->up.out), n,
                               &b->up);
     norm_back(t, tile, 1, t->dmid, p->dy, dnormed, a->mid, a->mean2, a->rstd2, b->norm2_w);
+    const real *dattn = let_through(p, BF_DROP_ATTN_OUT, t->dattn_out, t->dmid, r0, n);
     R(bf_train_multiply_back)(t, worker, t->dz + r0 * b->o.in,
-                              R(bf_train_rows_at)(t->dmid, t->half_dmid, r0, D), n, &b->o);
+                              R(bf_train_operand_at)(dattn, t->half_dmid, r0, D), n, &b->o);
 }
 
 static void attention_back_task(void *context, size_t task, size_t worker)
@@ -231,9 +298,13 @@ static void attention_back_task(void *context, size_t task, size_t worker)
         memset(flow.dv + j * ld, 0, K * sizeof *dqkv);
     }
     for (size_t h = g * group; h < (g + 1) * group; h++) {
-        const R(bf_head) head = head_of(p, s, h);
+        R(bf_head) head = head_of(p, s, h);
+        if (R(bf_train_drops)(t, BF_DROP_WEIGHTS))
+            head.factor = draw_factors(p, &head, s, h, worker);
         flow.dq = dqkv + h * K;
         flow.dz = t->dz + s * T * c->H * K + h * K;
+        flow.dgate = p->b->gate ? &t->dgate[s * c->H + h] : NULL;
+        t->dgate[s * c->H + h] = 0;
         if (p->cut == BF_CUT_LOCAL)
             R(bf_train_local_vjp)(&head, &flow, t->desk[worker].attention);
         else
@@ -246,11 +317,12 @@ static void qkv_back_task(void *context, size_t tile, size_t worker)
     const pass *p = context;
     const R(bf_train) *t = p->t;
     const R(bf_train_acts) *a = p->a;
-    const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(t, tile);
+    const bf_train_rows rows = R(bf_train_tile)(t, tile);
     real *dnormed = t->desk[worker].rows;
-    rotate(t, p->dqkv, r0, n, true);
+    rotate(t, p->dqkv, rows, true);
     R(bf_train_multiply_back)(t, worker, dnormed,
-                              R(bf_train_rows_at)(p->dqkv, t->half_dqkv, r0, p->b->qkv.out), n, &p->b->qkv);
+                              R(bf_train_operand_at)(p->dqkv, t->half_dqkv, rows.r0, p->b->qkv.out), rows.n,
+                              &p->b->qkv);
     norm_back(t, tile, 0, p->dx, t->dmid, dnormed, a->x, a->mean1, a->rstd1, p->b->norm1_w);
 }
 
@@ -258,16 +330,29 @@ static void unrotate_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const pass *p = context;
-    const size_t r0 = tile * BF_TRAIN_TILE, n = tile_rows(p->t, tile), width = p->b->qkv.out;
-    rotate(p->t, p->dqkv, r0, n, true);
-    R(bf_train_round)(R(bf_train_rows_at)(p->dqkv, p->t->half_dqkv, r0, width), n * width);
+    const bf_train_rows rows = R(bf_train_tile)(p->t, tile);
+    const size_t width = p->b->qkv.out;
+    rotate(p->t, p->dqkv, rows, true);
+    R(bf_train_round)(R(bf_train_operand_at)(p->dqkv, p->t->half_dqkv, rows.r0, width), rows.n * width);
 }
 
 static R(bf_train_product) product(const R(bf_train) *t, const R(bf_mat) *W, const real *bias,
-                                   R(bf_train_rows) dy, R(bf_train_rows) x)
+                                   R(bf_train_operand) dy, R(bf_train_operand) x)
 {
     return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL,
                                  dy, x};
+}
+
+/* (+)= the sequences' parts, in their order. */
+static void sum_gates(const R(bf_train) *t, const real *gate)
+{
+    real *to = R(bf_train_grad)(t, gate);
+    for (size_t h = 0; h < t->c->H; h++) {
+        double sum = t->add ? (double)to[h] : 0;
+        for (size_t s = 0; s < t->B; s++)
+            sum += t->dgate[s * t->c->H + h];
+        to[h] = (real)sum;
+    }
 }
 
 void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b, R(bf_train_acts) *a,
@@ -284,14 +369,18 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
         bf_pool_run(t->pool, t->B * t->c->G, attention_back_task, &p);
         bf_pool_run(t->pool, t->tiles, unrotate_task, &p);
     }
-    const R(bf_train_rows) dup = {t->dup, t->half_dup}, normed2 = {a->normed2, a->half_normed2};
-    const R(bf_train_rows) dy = {p.dy, t->half_dy}, hidden = {a->hidden, a->half_hidden};
-    const R(bf_train_rows) dqkv = {p.dqkv, t->half_dqkv}, normed1 = {a->normed1, a->half_normed1};
-    const R(bf_train_rows) dmid = {t->dmid, t->half_dmid}, z = {a->z, a->half_z};
+    const R(bf_train_operand) dup = {t->dup, t->half_dup}, normed2 = {a->normed2, a->half_normed2};
+    const R(bf_train_operand) dout = {R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? t->dmlp_out : p.dy, t->half_dy};
+    const R(bf_train_operand) dqkv = {p.dqkv, t->half_dqkv}, normed1 = {a->normed1, a->half_normed1};
+    const R(bf_train_operand) dattn = {R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? t->dattn_out : t->dmid,
+                                       t->half_dmid};
+    const R(bf_train_operand) hidden = {a->hidden, a->half_hidden}, z = {a->z, a->half_z};
     const R(bf_train_product) list[] = { /* small pieces last: threads end together */
         product(t, &b->up, b->up_b, dup, normed2), product(t, &b->qkv, b->qkv_b, dqkv, normed1),
-        product(t, &b->out, b->out_b, dy, hidden), product(t, &b->o, b->o_b, dmid, z)};
+        product(t, &b->out, b->out_b, dout, hidden), product(t, &b->o, b->o_b, dattn, z)};
     R(bf_train_weights)(t, list, 4, t->rows, t->add);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);
+    if (b->gate)
+        sum_gates(t, b->gate);
 }

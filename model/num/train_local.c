@@ -28,6 +28,12 @@ static void add(real *to, const real *x, real by, size_t n)
         to[d] += by * x[d];
 }
 
+/* Dropout's, of one weight. */
+static real factor(const R(bf_head) *h, size_t i, size_t j)
+{
+    return h->factor ? h->factor[i * h->N + j] : 1;
+}
+
 /* Query i reads its own key and value, and kept ones of all others. */
 static void row_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, size_t i, real *ds)
 {
@@ -35,14 +41,14 @@ static void row_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, size_t i, re
     const real *p = h->pattern + i * h->N, *dz = to->dz + i * to->ldz;
     real *dq = to->dq + i * to->lddq;
     for (size_t j = 0; j <= i; j++)
-        ds[j] = dot(dz, (j == i ? h->v : h->kept_v) + j * h->ldv, K);
+        ds[j] = factor(h, i, j) * dot(dz, (j == i ? h->v : h->kept_v) + j * h->ldv, K);
     softmax_vjp(ds, p, i + 1, h->scale);
     for (size_t d = 0; d < K; d++)
         dq[d] = 0;
     for (size_t j = 0; j <= i; j++)
         add(dq, (j == i ? h->k : h->kept_k) + j * h->ldk, ds[j], K);
     add(to->dk + i * to->ldd, h->q + i * h->ldq, ds[i], K);
-    add(to->dv + i * to->ldd, dz, p[i], K);
+    add(to->dv + i * to->ldd, dz, factor(h, i, i) * p[i], K);
 }
 
 void R(bf_train_local_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, real *scratch)

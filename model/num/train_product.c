@@ -46,13 +46,13 @@ static void gemm(const R(bf_train) *t, size_t worker, bool ta, bool tb, size_t M
 }
 #endif
 
-void R(bf_train_round)(R(bf_train_rows) rows, size_t n)
+void R(bf_train_round)(R(bf_train_operand) rows, size_t n)
 {
     if (rows.half)
         round_values(rows.half, rows.x, n);
 }
 
-static operand rows_of(R(bf_train_rows) rows, size_t width)
+static operand rows_of(R(bf_train_operand) rows, size_t width)
 {
     return (operand){rows.x, rows.half, width};
 }
@@ -64,15 +64,17 @@ static operand weight_of(const R(bf_train) *t, const R(bf_mat) *W)
     return (operand){W->w, half ? half + (W->w - (kept ? t->kept_param : t->param)) : NULL, W->ld};
 }
 
-void R(bf_train_multiply)(const R(bf_train) *t, size_t worker, real *y, R(bf_train_rows) x, size_t n,
-                          const R(bf_mat) *W, bool add)
+void R(bf_train_multiply)(const R(bf_train) *t, size_t worker, real *y, R(bf_train_operand) x, size_t step,
+                          size_t n, const R(bf_mat) *W, bool add)
 {
-    R(bf_train_round)(x, n * W->in);
-    gemm(t, worker, false, !W->in_major, n, W->out, W->in, rows_of(x, W->in), weight_of(t, W), add, y,
-         W->out);
+    const size_t in = W->in, whole = step == 1 ? n : 1; /* rows that lie together */
+    for (size_t r = 0; r < n * step; r += whole * step)
+        R(bf_train_round)(R(bf_train_operand_at)(x.x, x.half, r, in), whole * in);
+    gemm(t, worker, false, !W->in_major, n, W->out, in, rows_of(x, step * in), weight_of(t, W), add, y,
+         step * W->out);
 }
 
-void R(bf_train_multiply_back)(const R(bf_train) *t, size_t worker, real *dx, R(bf_train_rows) dy, size_t n,
+void R(bf_train_multiply_back)(const R(bf_train) *t, size_t worker, real *dx, R(bf_train_operand) dy, size_t n,
                                const R(bf_mat) *W)
 {
     R(bf_train_round)(dy, n * W->out);
@@ -80,9 +82,9 @@ void R(bf_train_multiply_back)(const R(bf_train) *t, size_t worker, real *dx, R(
          W->in);
 }
 
-static R(bf_train_rows) from(R(bf_train_rows) rows, size_t at)
+static R(bf_train_operand) from(R(bf_train_operand) rows, size_t at)
 {
-    return (R(bf_train_rows)){rows.x + at, rows.half ? rows.half + at : NULL};
+    return (R(bf_train_operand)){rows.x + at, rows.half ? rows.half + at : NULL};
 }
 
 void R(bf_train_multiply_rows)(const R(bf_train) *t, size_t worker, const R(bf_train_product) *p, size_t rows,

@@ -66,25 +66,6 @@ static bf_code save(run *u, bf_error *err)
 
 /* ---- one step ---- */
 
-/* Number k of the step. */
-static bf_code one_batch(run *u, double *loss, const bf_batch *batch, size_t k, bf_error *err)
-{
-    const bf_train_config *c = u->job->config;
-    const double share = 1 / (double)c->accumulate;
-    const bool joint = c->objective == BF_OBJECTIVE_JOINT;
-    double more = 0;
-    *loss = 0;
-    u->t->add = k > 0;
-    if (!joint || !c->joint.alone) {
-        R(bf_train_batch)(loss, u->t, batch, true, share);
-        u->t->add = true;
-    }
-    bf_code rc = joint ? R(bf_train_joint)(&more, u->t, batch, u->point.step * c->accumulate + k, share, err)
-                       : BF_OK;
-    *loss += more;
-    return rc;
-}
-
 static bf_code gradients(run *u, double *loss, bf_error *err)
 {
     const bf_train_config *c = u->job->config;
@@ -93,13 +74,15 @@ static bf_code gradients(run *u, double *loss, bf_error *err)
     for (size_t k = 0; k < c->accumulate && !rc; k++) {
         bf_batch batch;
         double part;
-        rc = bf_data_batch(&batch, u->job->data, BF_SPLIT_TRAIN, u->point.step * c->accumulate + k, err);
+        u->t->add = k > 0;
+        u->t->number = u->point.step * c->accumulate + k;
+        rc = bf_data_batch(&batch, u->job->data, BF_SPLIT_TRAIN, u->t->number, err);
         if (!rc && (batch.B != u->t->B || batch.T != u->t->T))
             rc = bf_fail(err, BF_EARG, "a batch of %zu x %zu, wanted %zu x %zu", batch.B, batch.T, u->t->B,
                          u->t->T);
         if (rc)
             break;
-        rc = one_batch(u, &part, &batch, k, err);
+        rc = R(bf_train_learn)(&part, u->t, &batch, 1 / (double)c->accumulate, err);
         *loss += part / (double)c->accumulate;
         if (!rc && !isfinite(part))
             rc = blame(u, part, err);

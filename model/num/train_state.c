@@ -13,6 +13,27 @@ typedef struct {
     bf_weights weights;
 } whole; /* train first: what callers hold points at it */
 
+static size_t tiles_of(size_t rows)
+{
+    return (rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
+}
+
+void R(bf_train_shape)(R(bf_train) *t, size_t B, size_t T)
+{
+    t->B = B;
+    t->T = T;
+    t->rows = B * T;
+    t->tiles = tiles_of(t->rows);
+    t->single = false;
+}
+
+void R(bf_train_single)(R(bf_train) *t, size_t position)
+{
+    t->single = true;
+    t->position = position;
+    t->tiles = tiles_of(t->B);
+}
+
 /* ---- views of one array ---- */
 
 static R(bf_mat) view(const bf_matrix *m, size_t out)
@@ -36,6 +57,7 @@ static R(bf_train_block) bind_block(const bf_config *c, const bf_layer *w)
                                .o_b = vector(&w->o_b),
                                .up_b = vector(up_b),
                                .out_b = vector(&w->mlp_out_b),
+                               .gate = vector(&w->gate),
                                .qkv = view(&w->q, (c->H + 2 * c->G) * c->K),
                                .o = view(&w->o, c->D),
                                .up = view(c->gated ? &w->mlp_gate : &w->mlp_in, (c->gated ? 2 : 1) * c->F),
@@ -51,7 +73,7 @@ static real *move(real *p, size_t by)
 static R(bf_train_block) move_block(R(bf_train_block) b, size_t by)
 {
     real **const p[] = {&b.norm1_w, &b.norm1_b, &b.norm2_w, &b.norm2_b,
-                        &b.qkv_b,   &b.o_b,     &b.up_b,    &b.out_b};
+                        &b.qkv_b,   &b.o_b,     &b.up_b,    &b.out_b, &b.gate};
     R(bf_mat) *const m[] = {&b.qkv, &b.o, &b.up, &b.out};
     for (size_t k = 0; k < sizeof p / sizeof *p; k++)
         *p[k] = move(*p[k], by);
@@ -95,6 +117,7 @@ static uint16_t *halves(bf_room *to, const R(bf_train) *t, size_t n, size_t widt
 static void lay_acts(bf_room *to, R(bf_train_acts) *a, const bf_config *c, const R(bf_train) *t)
 {
     const size_t R = t->rows, D = c->D;
+    const bool delta = bf_config_delta(c);
     *a = (R(bf_train_acts)){.x = rows(to, R, D),
                             .mid = rows(to, R, D),
                             .normed1 = rows(to, R, D),
@@ -105,6 +128,8 @@ static void lay_acts(bf_room *to, R(bf_train_acts) *a, const bf_config *c, const
                             .rstd2 = rows(to, R, 1),
                             .qkv = rows(to, R, (c->H + 2 * c->G) * c->K),
                             .pattern = rows(to, R, c->H * t->T),
+                            .u = delta ? rows(to, R, c->G * c->K) : NULL,
+                            .links = delta ? rows(to, R, c->G * t->T) : NULL,
                             .z = rows(to, R, c->H * c->K),
                             .slope = rows(to, R, (c->gated ? 2 : 1) * c->F),
                             .hidden = rows(to, R, c->F),
@@ -125,6 +150,10 @@ static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
     t->dup = rows(to, R, (c->gated ? 2 : 1) * c->F);
     t->dqkv_whole = t->config->cut == BF_CUT_STATES ? rows(to, R, (c->H + 2 * c->G) * c->K) : NULL;
     t->dtrunk = extra_heads(t->config) ? rows(to, R, D) : NULL;
+    if (t->config->dropout.residual > 0) {
+        t->dattn_out = rows(to, R, D);
+        t->dmlp_out = rows(to, R, D);
+    }
     t->partial = rows(to, 4 * t->tiles, D);
 }
 
@@ -169,6 +198,7 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
     lay_halves(to, t, c);
     if (t->config->cut == BF_CUT_LOCAL)
         lay_kept(to, t, c);
+    t->dgate = bf_room_take(to, t->B * c->H, sizeof(double));
     t->row_loss = bf_room_take(to, R, sizeof(double));
     t->row_right = bf_room_take(to, R, sizeof(uint8_t));
     t->squares = bf_room_take(to, t->layout->values / BF_TRAIN_PIECE + t->layout->n, sizeof(double));
@@ -178,7 +208,9 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
         R(bf_train_desk) *d = desk ? &desk[k] : &none;
         d->wide = rows(to, BF_TRAIN_TILE, c->F);
         d->rows = rows(to, BF_TRAIN_TILE, D);
-        d->attention = bf_room_take(to, bf_attention_vjp_scratch(t->T, c->K), sizeof(real));
+        d->attention = bf_room_take(to, bf_attention_vjp_scratch(t->T, c->K, bf_config_delta(c)),
+                                    sizeof(real));
+        d->factor = t->config->dropout.attention > 0 ? rows(to, t->T, t->T) : NULL;
     }
 }
 
@@ -187,10 +219,7 @@ static bool set_sizes(R(bf_train) *t, const bf_config *c, size_t B, size_t T)
 {
     if (!B || !T || B > INT32_MAX / T || T > INT32_MAX / 64)
         return false;
-    t->B = B;
-    t->T = T;
-    t->rows = B * T;
-    t->tiles = (t->rows + BF_TRAIN_TILE - 1) / BF_TRAIN_TILE;
+    R(bf_train_shape)(t, B, T);
     const size_t fit = CHUNK_VALUES / c->V / BF_TRAIN_TILE, tiles = fit ? fit : 1;
     t->chunk = (tiles < t->tiles ? tiles : t->tiles) * BF_TRAIN_TILE;
     return true;

@@ -42,6 +42,14 @@ works "compressive memory" trace "$top/tests/goldens/gpt2_compressive" --tokens 
     --scores all,edge --losses 7,8 --quiet -o "$dir/i.safetensors"
 works "detached" trace "$top/tests/goldens/gpt2_compressive" --tokens 1,2,3,4,5,6,7,8,9,10 --check \
     --detach memory --quiet -o "$dir/i.safetensors"
+delta=$top/tests/goldens/gpt2_compressive_delta
+works "delta rule and learnt gates" trace "$delta" --tokens 1,2,3,4,5,6,7,8,9,10 --check --scores all,edge \
+    --losses 7,8 --quiet -o "$dir/e.safetensors"
+works "info of it" info "$dir/e.safetensors"
+holds "the record says how it stores" "$dir/out" "^mask +segment 3, compressive 0.4 at first, delta; segment 4, compressive 0.7, delta"
+refuses "trust of a memory" 'mask is "segment 3, compressive' trust "$dir/e.safetensors" "$delta"
+works "delta rule, detached" trace "$delta" --tokens 1,2,3,4,5,6,7,8,9,10 --check --detach memory --quiet \
+    -o "$dir/e.safetensors"
 refuses "another cut" "--detach: found \"all\", wanted none, memory or myopic" trace "$seg" --tokens 1,2,3 \
     --detach all -o "$R"
 refuses "no memory" "no layer of the model has segments" trace "$enc" --tokens 1,2,3 --detach memory -o "$R"

@@ -66,6 +66,43 @@ else
     refuses "resume in another precision" "\(precision differs\)" train "$dir/half.json" -o "$dir/a" --resume
 fi
 
+# ---- compressive memory: its gates are weights
+cat >"$dir/m.json" <<'END'
+{"model": {"family": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 40},
+ "data": {"task": {"kind": "copy", "symbols": 5, "most": 6}},
+ "mask": {"segment": 6, "compressive": 0.5, "gate": "learnt", "update": "delta"},
+ "context": 40, "batch": 2, "steps": 30, "measure": 0}
+END
+works "train with a memory" train "$dir/m.json" -o "$dir/m" --threads 2 --quiet
+holds "config.json says how it is read and written" "$dir/m/config.json" '"gate": "learnt", "update": "delta"'
+is "its gates are saved" grep -aq '"backflow.layers.1.memory_gate":' "$dir/m/model.safetensors"
+works "it traces" trace "$dir/m" --text '<s> a b c d | a b c d <s> b b c | b' --check -o "$dir/t.safetensors"
+works "one thread, with a memory" train "$dir/m.json" -o "$dir/m1" --threads 1 --quiet
+is "threads change no bit of it" cmp -s "$dir/m/model.safetensors" "$dir/m1/model.safetensors"
+for words in '"gate": "learnt"/"gate": "fixed"' '"update": "delta"/"update": "linear"'; do
+    sed "s/$words/" "$dir/m.json" >"$dir/other.json"
+    refuses "resume with $words" "another training \(mask\." train "$dir/other.json" -o "$dir/m" --resume
+done
+sed 's/"gate": "learnt"/"gate": "open"/' "$dir/m.json" >"$dir/other.json"
+refuses "another gate" 'field "mask.gate" is the string "open", wanted one of fixed.learnt' train "$dir/other.json" -o "$dir/x"
+sed 's/"compressive": 0.5, //' "$dir/m.json" >"$dir/other.json"
+refuses "a gate of nothing" '"gate" or "update" without "compressive"' train "$dir/other.json" -o "$dir/x"
+sed 's/"gpt2"/"llama"/' "$dir/m.json" >"$dir/other.json"
+refuses "rotary positions" 'found "compressive" with rotary positions' train "$dir/other.json" -o "$dir/x"
+
+# ---- dropout
+sed 's/"context"/"dropout": {"embedding": 0, "attention": 0, "residual": 0}, "context"/' "$dir/c.json" >"$dir/d0.json"
+works "no dropout, in words" train "$dir/d0.json" -o "$dir/d0" --quiet
+is "no dropout changes no bit" cmp -s "$dir/a/model.safetensors" "$dir/d0/model.safetensors"
+sed 's/"context"/"dropout": {"attention": 0.1, "residual": 0.1}, "context"/' "$dir/c.json" >"$dir/d.json"
+works "dropout" train "$dir/d.json" -o "$dir/d" --threads 1 --quiet
+works "dropout on two threads" train "$dir/d.json" -o "$dir/d2" --threads 2 --quiet
+is "with dropout threads change no bit" cmp -s "$dir/d/model.safetensors" "$dir/d2/model.safetensors"
+is "dropout changes what is learnt" sh -c "! cmp -s '$dir/a/model.safetensors' '$dir/d/model.safetensors'"
+holds "config.json says it as transformers does" "$dir/d/config.json" '"attention_dropout": 0\.1,'
+works "a model that learnt with dropout traces" trace "$dir/d" --text '<s> a b c d | a b c d' -o "$dir/t.safetensors"
+refuses "resume with dropout" "\(dropout differs\)" train "$dir/d.json" -o "$dir/a" --resume
+
 # ---- folders that are not ours, or another training's
 before=$(cksum "$dir"/a/*)
 refuses "the folder is not empty" "wanted an empty folder" train "$dir/c.json" -o "$dir/a"

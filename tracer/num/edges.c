@@ -4,6 +4,7 @@
 #include "tracer/num/chunk.h"
 
 #include <stdint.h>
+#include <string.h>
 
 enum { BLOCK = 64 };
 
@@ -25,6 +26,7 @@ typedef struct {
     R(bf_head) head;
     size_t h;
     real *to, *ds, *by_k, *by_v; /* the last three: room for [BLOCK,N] */
+    real *alone;                 /* delta rule: room for [3,N,K] behind the VJP's own, which begins at ds */
 } edge_pen;
 
 static const real *pulled_key(const edge_pen *p, size_t j)
@@ -56,6 +58,29 @@ static void write_block(edge_pen *p, size_t r0, size_t n, size_t k0, size_t j0, 
     }
 }
 
+/* By the delta rule r's query reads j's key and value in what later segments stored, too: the edge is all
+ * that r's own VJP sends there. */
+static void write_alone(edge_pen *p, size_t r)
+{
+    const bf_beam *b = p->b;
+    const size_t N = p->head.N, K = p->head.K, rows = N * K;
+    const unsigned pos = (unsigned)r;
+    const R(bf_head_flow) flow = {.dk = p->alone, .dv = p->alone + rows, .dq = p->alone + 2 * rows,
+                                  .dz = p->s->dz + b->row * R(bf_dz_width)(p->s->w) + p->h * K,
+                                  .ldz = R(bf_dz_width)(p->s->w), .ldd = K, .lddq = K, .base = b->base};
+    memset(p->alone, 0, 2 * rows * sizeof *p->alone);
+    R(bf_attention_vjp)(&p->head, &flow, &pos, 1, p->ds, NULL);
+    for (size_t j = 0; j <= r; j++) {
+        const double size = (double)p->s->size[b->row + j], by = size > 0.0 ? 1.0 / size : 0.0;
+        const real *pull = pulled_key(p, j);
+        double norm, dot[2];
+        R(bf_norm_and_dot)(&norm, &dot[0], flow.dk + j * K, pull, K);
+        R(bf_norm_and_dot)(&norm, &dot[1], flow.dv + j * K, pull + p->s->c->G * K, K);
+        *p->to++ = (real)(by * dot[0]);
+        *p->to++ = (real)(by * dot[1]);
+    }
+}
+
 /* Queries from..end-1, one after the other. */
 static void write_queries(edge_pen *p, size_t from, size_t end)
 {
@@ -64,7 +89,10 @@ static void write_queries(edge_pen *p, size_t from, size_t end)
     const bf_beam *b = p->b;
     const size_t g = p->h / (c->H / c->G), K = c->K, ld = R(bf_qkv_width)(c), ldz = R(bf_dz_width)(s->w);
     const size_t N = p->head.N;
-    for (size_t r0 = from, n; r0 < end; r0 += n) {
+    const bool alone = p->mask.delta && !bf_mask_cut(&p->mask, N - 1);
+    for (size_t r = from; r < end && alone; r++)
+        write_alone(p, r);
+    for (size_t r0 = from, n; r0 < end && !alone; r0 += n) {
         unsigned pos[BLOCK];
         for (n = 0; n < BLOCK && r0 + n < end &&
                     bf_mask_stored(&p->mask, r0 + n) == bf_mask_stored(&p->mask, r0); n++)
@@ -75,7 +103,7 @@ static void write_queries(edge_pen *p, size_t from, size_t end)
         const real *dz = s->dz + (b->row + r0 - b->base) * ldz + p->h * K;
         const real *pull = s->pull + (b->row + j0 - b->base) * ld; /* of key j0 */
         R(bf_attention_scores_vjp)(p->ds, &p->head, p->head.pattern + r0 * N + k0, N, dz, ldz, pos, n,
-                                   (bf_span){0, k0, hi}, NULL);
+                                   (bf_span){0, k0, hi}, NULL, NULL);
         R(bf_gemm)(false, true, n, keys, K, 1, p->head.q + r0 * p->head.ldq, p->head.ldq,
                    pull + (c->H + g) * K, ld, false, p->by_k, keys);
         R(bf_gemm)(false, true, n, keys, K, 1, dz, ldz, pull + (c->H + c->G + g) * K, ld, false, p->by_v,
@@ -97,6 +125,7 @@ static void edges_task(void *context, size_t task, size_t worker)
                   .ds = s->desks[worker].attention};
     p.by_k = p.ds + BLOCK * N;
     p.by_v = p.by_k + BLOCK * N;
+    p.alone = p.ds + bf_attention_vjp_scratch(N, c->K, true);
     write_queries(&p, 0, b->above.sinks);
     write_queries(&p, b->above.lo, b->above.hi + 1);
 }

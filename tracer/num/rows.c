@@ -37,6 +37,13 @@ static bool take_fold(R(bf_chunk) *s, bf_arena *arena, size_t threads)
     return ok && s->by_pos && s->pos_start;
 }
 
+/* Values of a desk's room for attention: its VJP, and with the delta rule one query's own (edges.c). */
+static size_t attention_room(const bf_config *c, size_t N)
+{
+    const bool delta = bf_config_delta(c);
+    return bf_attention_vjp_scratch(N, c->K, delta) + (delta ? 3 * N * c->K : 0);
+}
+
 static bool take_desk(R(bf_desk) *d, const bf_config *c, size_t N, bf_arena *arena)
 {
     d->in = bf_arena_take(arena, BF_TILE, widest(c) * sizeof(real));
@@ -44,7 +51,7 @@ static bool take_desk(R(bf_desk) *d, const bf_config *c, size_t N, bf_arena *are
     d->gate = c->gated ? bf_arena_take(arena, BF_TILE, c->F * sizeof(real)) : d->hidden;
     d->normed = bf_arena_take(arena, BF_TILE, c->D * sizeof(real));
     d->out = bf_arena_take(arena, BF_TILE, R(bf_q_width)(c) * sizeof(real));
-    d->attention = bf_arena_take(arena, bf_attention_vjp_scratch(N, c->K), sizeof(real));
+    d->attention = bf_arena_take(arena, attention_room(c, N), sizeof(real));
     return d->in && d->hidden && d->gate && d->normed && d->out && d->attention;
 }
 
@@ -54,7 +61,7 @@ size_t R(bf_walk_bytes)(const bf_config *c, size_t N, size_t rows, size_t thread
     const size_t q = R(bf_q_width)(c), dz = fold && c->D > q ? c->D : q;
     size_t width = c->D + dz + R(bf_qkv_width)(c) + 1;
     size_t desk_bytes = BF_TILE * (widest(c) + 2 * c->F + c->D + q) * sizeof(real) +
-                        bf_attention_vjp_scratch(N, c->K) * sizeof(real) + 10 * 64;
+                        attention_room(c, N) * sizeof(real) + 10 * 64;
     if (paths)
         width += 2 * c->D + R(bf_qkv_width)(c) + (c->H == c->G ? 0 : 2 * q);
     if (fold)

@@ -13,7 +13,7 @@
 #include "base/real.h"
 #include "model/num/forward.h"
 
-enum { BF_SITES = 9, BF_TILE = 256 };
+enum { BF_SITES = 9, BF_TILE = 240 };
 /* Paths into resid_pre; weights whose gradient norms are recorded. Names in tracer/specs.c. */
 enum { BF_SHARE_SKIP, BF_SHARE_MLP, BF_SHARE_Q, BF_SHARE_K, BF_SHARE_V, BF_SHARES };
 enum { BF_PARAM_Q, BF_PARAM_K, BF_PARAM_V, BF_PARAM_O, BF_PARAM_MLP_IN, BF_PARAM_MLP_GATE,
