@@ -6,8 +6,9 @@ usage: train_vs_torch.py [--shapes 4x128,4x256,6x384] [--batch 8] [--steps 6] [-
 needs: torch, transformers
 
 The job: GPT-2's architecture (layers x width, heads 32 or 64 wide, vocabulary 1,024, tied), sequences of
-256 random tokens, float32, AdamW, gradients clipped to 1. PyTorch: eager, fused AdamW, fused attention
-(sdpa). Rounds are interleaved; a round's first step is left out; figures are medians of the steps, and the
+256 random tokens, AdamW, gradients clipped to 1. PyTorch: eager, fused AdamW, fused attention (sdpa), in
+float32 and, where the processor multiplies bfloat16, under autocast to it; backflow beside both with
+"precision": "f32" and "bf16". Ratios are to PyTorch in float32, and in the same precision. Rounds are interleaved; a round's first step is left out; figures are medians of the steps, and the
 best. backflow's steps are as its log states them.
 """
 import argparse
@@ -29,23 +30,30 @@ import common
 
 HERE = Path(__file__).resolve().parent
 CONTEXT, VOCABULARY = 256, 1024
+WORDS = {("PyTorch", "f32"): "PyTorch", ("PyTorch", "bf16"): "PyTorch bf16 (autocast)",
+         ("backflow", "f32"): "backflow", ("backflow", "bf16"): "backflow bf16"}
+
+
+def has_bf16():
+    return " avx512_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 class Torch:
-    def __init__(self, layers, width, heads, batch):
+    def __init__(self, layers, width, heads, batch, precision):
         config = GPT2Config(n_layer=layers, n_embd=width, n_head=heads, vocab_size=VOCABULARY,
                             n_positions=CONTEXT, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
                             bos_token_id=0, eos_token_id=0)
         torch.manual_seed(1)
         self.model = GPT2LMHeadModel._from_config(config, attn_implementation="sdpa")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        self.batch = batch
+        self.batch, self.half = batch, precision == "bf16"
 
     def step(self):
         tokens = torch.randint(VOCABULARY, (self.batch, CONTEXT + 1))
         began = time.perf_counter()
-        logits = self.model(input_ids=tokens[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            logits = self.model(input_ids=tokens[:, :-1], use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -57,7 +65,8 @@ class Torch:
 
 
 class Backflow:
-    def __init__(self, layers, width, heads, args, folder):
+    def __init__(self, layers, width, heads, args, precision, folder):
+        folder.mkdir()
         tokens = torch.randint(VOCABULARY, (100000,)).to(torch.int16)
         (folder / "tokens.bin").write_bytes(tokens.numpy().tobytes())
         self.config = folder / "config.json"
@@ -65,7 +74,7 @@ class Backflow:
             model=dict(family="gpt2", layers=layers, width=width, heads=heads, positions=CONTEXT),
             data=dict(tokens=["tokens.bin"], vocabulary=VOCABULARY),
             optimizer=dict(rate=1e-3, decay=0.01, clip=1), context=CONTEXT, batch=args.batch,
-            steps=args.steps + 1, seed=1)))
+            steps=args.steps + 1, seed=1, precision=precision)))
         self.folder, self.args, self.n = folder, args, 0
 
     def round(self, steps):
@@ -96,17 +105,20 @@ def gemm_rate(threads):
 def compare(layers, width, args):
     heads = 4 if width <= 256 else width // 64
     with tempfile.TemporaryDirectory() as folder:
-        sides = {"PyTorch": Torch(layers, width, heads, args.batch),
-                 "backflow": Backflow(layers, width, heads, args, Path(folder))}
-        seconds = {name: [] for name in sides}
+        sides = {}
+        for p in ("f32", "bf16") if has_bf16() else ("f32",):
+            sides["PyTorch", p] = Torch(layers, width, heads, args.batch, p)
+            sides["backflow", p] = Backflow(layers, width, heads, args, p, Path(folder) / p)
+        seconds = {key: [] for key in sides}
         for _ in range(args.rounds):
-            for name, side in sides.items():
-                seconds[name] += side.round(args.steps)
+            for key, side in sides.items():
+                seconds[key] += side.round(args.steps)
     tokens, work = args.batch * CONTEXT, flops_a_token(layers, width)
-    median = {name: tokens / statistics.median(s) for name, s in seconds.items()}
-    return ["| %d x %d | %s | %.0f (%.0f) | %.0f | %.2f |"
-            % (layers, width, name, median[name], tokens / min(s), median[name] * work / 1e9,
-               median[name] / median["PyTorch"]) for name, s in seconds.items()]
+    median = {key: tokens / statistics.median(s) for key, s in seconds.items()}
+    return ["| %d x %d | %s | %.0f (%.0f) | %.0f | %.2f | %.2f |"
+            % (layers, width, WORDS[key], median[key], tokens / min(s), median[key] * work / 1e9,
+               median[key] / median["PyTorch", "f32"], median[key] / median["PyTorch", key[1]])
+            for key, s in seconds.items()]
 
 
 def main():
@@ -122,8 +134,8 @@ def main():
     out = [machine, "",
            "%d threads, SGEMM %.0f GFLOP/s. Batches of %d sequences of %d tokens; %d interleaved rounds of %d steps."
            % (args.threads, gemm, args.batch, CONTEXT, args.rounds, args.steps), "",
-           "| layers x width | | tokens a second, median (best) | GFLOP/s | against PyTorch |",
-           "|---|---|---|---|---|"]
+           "| layers x width | | tokens a second, median (best) | GFLOP/s | against PyTorch | in its precision |",
+           "|---|---|---|---|---|---|"]
     for shape in args.shapes.split(","):
         rows = compare(*map(int, shape.split("x")), args)
         print("\n".join(rows), flush=True)

@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/packed.h"
 #include "base/threads.h"
 #include "model/data.h"
 #include "model/train.h"
@@ -64,6 +65,11 @@ static bf_code check_numbers(const bf_train_config *c, bf_error *err)
     if (c->store != BF_F32 && c->store != BF_BF16 && c->store != BF_F64)
         return bf_fail(err, BF_EARG, "field \"store\" is %s, wanted F32, BF16 or F64",
                        bf_dtype_name(c->store));
+    if (c->bf16 && c->f64)
+        return bf_fail(err, BF_EARG, "fields \"bf16\" and \"f64\" are both true, wanted one of them");
+    if (c->bf16 && !bf_bf16_available())
+        return bf_fail(err, BF_EUNSUPPORTED, "field \"precision\" is bf16, this processor has no bfloat16 "
+                       "products (avx512_bf16), wanted f32 or f64");
     return BF_OK;
 }
 

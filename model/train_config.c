@@ -128,7 +128,7 @@ const bf_train_field bf_train_fields[] = {
     SIZE("", "checkpoint", checkpoint, 1, LONG, 100),
     SIZE("", "measure", measure, 0, LONG, 100),
     SIZE("", "measure_batches", measure_batches, 0, LONG, 8),
-    CHOICE("", "precision", precision, "f32|f64", false),
+    CHOICE("", "precision", precision, "f32|f64|bf16", false),
     CHOICE("", "store", store, "f32|bf16|f64", false),
     TEXT("", "start", start),
 };

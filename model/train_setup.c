@@ -383,6 +383,7 @@ static bf_code fill_config(bf_training *t, bf_error *err)
         .measure = f->measure,
         .checkpoint = f->checkpoint,
         .f64 = f->precision == 1,
+        .bf16 = f->precision == 2,
         .store = stores[f->store],
         .threads = f->threads};
     const bf_code rc = place(&t->config.start, t, f->start, err);

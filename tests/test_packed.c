@@ -78,6 +78,78 @@ static void packed_apply__agrees_within_bfloat16(void **unused)
     check(0.02);
 }
 
+static uint16_t *rounded(float *x, size_t n)
+{
+    uint16_t *half = malloc(n * sizeof *half);
+    assert_non_null(half);
+    bf_bf16_round(half, x, n);
+    for (size_t k = 0; k < n; k++) { /* and x as the product sees it */
+        const uint32_t bits = (uint32_t)half[k] << 16;
+        memcpy(x + k, &bits, sizeof bits);
+    }
+    return half;
+}
+
+/* Rows are farther apart than they are long. To BLAS's product of the same operands, rounded ones widened
+ * again: what is left is the order of float sums, 2^-24 of at most K terms below 1. C beside the product
+ * stays. */
+static void check_gemm(bf_packing *packing, size_t M, size_t N, size_t K, int form)
+{
+    const bool ta = form & 1, tb = form & 2, add = form & 4, half = form & 8;
+    const size_t lda = (ta ? M : K) + 3, ldb = (tb ? K : N) + 5, ldc = N + 2;
+    float *a = random_floats((ta ? K : M) * lda), *b = random_floats((tb ? N : K) * ldb);
+    float *c = random_floats(M * ldc), *want = random_floats(M * ldc);
+    uint16_t *half_a = half ? rounded(a, (ta ? K : M) * lda) : NULL;
+    uint16_t *half_b = half ? rounded(b, (tb ? N : K) * ldb) : NULL;
+    memcpy(want, c, M * ldc * sizeof *c);
+    bf_gemm_f32(ta, tb, M, N, K, 1, a, lda, b, ldb, add, want, ldc);
+    if (half)
+        bf_room_gemm_bf16(packing, 1, ta, tb, M, N, K, half_a, lda, half_b, ldb, add, c, ldc);
+    else
+        bf_room_gemm_f32(packing, 1, ta, tb, M, N, K, a, lda, b, ldb, add, c, ldc);
+    for (size_t k = 0; k < M * ldc; k++)
+        if (!(fabs((double)c[k] - (double)want[k]) <= (k % ldc < N ? 0x1p-24 * ((double)K + 1) : 0)))
+            fail_msg("%zu x %zu x %zu, form %d: %zu,%zu is %.9g, wanted %.9g", M, N, K, form, k / ldc,
+                     k % ldc, (double)c[k], (double)want[k]);
+    free(a);
+    free(b);
+    free(c);
+    free(want);
+    free(half_a);
+    free(half_b);
+}
+
+static void check_gemms(int first)
+{
+    static const size_t rows[] = {256, 1, 47, 64};
+    bf_packing *packing;
+    assert_int_equal(bf_packing_new(&packing, 2, 0, 0, NULL), BF_OK);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int form = first; form < first + 8; form++)
+            for (size_t r = 0; r < 4; r++) {
+                check_gemm(packing, rows[r], shapes[s][0], shapes[s][1], form);
+                check_gemm(packing, rows[r], shapes[s][0], shapes[s][1], form); /* as it was made */
+            }
+    assert_int_equal(bf_room_failed(packing, NULL), BF_OK);
+    bf_packing_free(packing);
+}
+
+static void room_gemm_f32__is_the_product(void **unused)
+{
+    (void)unused;
+    check_gemms(0);
+}
+
+static void room_gemm_bf16__is_the_product_of_rounded_operands(void **unused)
+{
+    (void)unused;
+    if (!bf_bf16_available()) {
+        printf("skipped: no avx512_bf16 on this processor\n");
+        skip();
+    }
+    check_gemms(8);
+}
+
 static void bf16_round__is_nearest_even_and_keeps_nan(void **unused)
 {
     (void)unused;
@@ -103,6 +175,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_apply__agrees_within_bfloat16),
+        cmocka_unit_test(room_gemm_f32__is_the_product),
+        cmocka_unit_test(room_gemm_bf16__is_the_product_of_rounded_operands),
         cmocka_unit_test(bf16_round__is_nearest_even_and_keeps_nan),
         cmocka_unit_test(packing_new__wants_tiles_of_granules),
     };

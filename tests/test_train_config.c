@@ -181,7 +181,7 @@ static void config__what_is_wrong_is_named(void **state)
          "field \"seed\" is null, wanted a whole"},
         {"{" MODEL ", " COPY ", " SIZES ", \"seed\": 1.5}", "field \"seed\" is the number 1.5"},
         {"{" MODEL ", " COPY ", " SIZES ", \"precision\": \"f16\"}",
-         "\"f16\", wanted one of f32|f64"},
+         "\"f16\", wanted one of f32|f64|bf16"},
         {"{" MODEL ", " COPY ", " SIZES ", \"optimizer\": {\"rate\": \"x\"}}",
          "field \"optimizer.rate\" is the string \"x\", wanted a number"},
         {"{" MODEL ", " COPY ", " SIZES ", \"optimizer\": {\"beta1\": 1}}",
@@ -369,6 +369,7 @@ static void identity__changes_with_what_is_learnt_and_with_nothing_else(void **s
                                        "\"measure\": 5", "\"seed\": 1"};
     static const char *const other[] = {"\"seed\": 2",
                                         "\"precision\": \"f64\"",
+                                        "\"precision\": \"bf16\"",
                                         "\"start\": \"x\"",
                                         "\"optimizer\": {\"rate\": 0.002}",
                                         "\"mask\": {\"window\": 3}",

@@ -89,6 +89,8 @@ typedef struct {
     size_t measure;        /* steps between measurements; 0: only at the end */
     size_t checkpoint;     /* steps between checkpoints: 100 */
     bool f64;              /* in double, not in float */
+    bool bf16;             /* products with weights of operands rounded to bfloat16, with float sums; all else
+                              in float. Needs a processor with avx512_bf16 (BF_EUNSUPPORTED); not with f64 */
     bf_dtype store;        /* of model.safetensors: BF_F32, BF_BF16 or BF_F64; BF_F32 is 0 */
     size_t threads;        /* 0: as many as the machine has */
     size_t until;          /* stop after so many steps with a checkpoint, as if interrupted; 0: do not */

@@ -15,6 +15,13 @@
 
 enum { BF_TRAIN_TILE = 256, BF_TRAIN_PIECE = 1 << 16 }; /* rows; values of the optimizer's arrays */
 
+/* Rows of a batch as products with weights read them. half: NULL, or (mixed precision) their copy in
+ * bfloat16, which the product that first reads them makes. */
+typedef struct {
+    const real *x;
+    uint16_t *half;
+} R(bf_train_operand);
+
 /* One layer's weights, in the one array of all; NULL: there is none. q, k, v are one matrix, and so are
  * gate and up. */
 typedef struct {
@@ -33,6 +40,7 @@ typedef struct {
     real *z;                   /* [R,HK] */
     real *slope;               /* [R,F]: act'; gated [R,2F]: d hidden / d gate | d hidden / d up */
     real *hidden;              /* [R,F] */
+    uint16_t *half_normed1, *half_normed2, *half_z, *half_hidden; /* mixed precision: rounded */
 } R(bf_train_acts);
 
 /* One worker's room. */
@@ -71,6 +79,10 @@ typedef struct {
     double *squares;                /* one a piece of the arrays, for the norm of the whole gradient */
     unsigned *positions;            /* [T] 0, 1, ... */
     R(bf_train_desk) *desk;         /* [threads] */
+    struct bf_packing *packing;     /* NULL, or rooms of oneDNN's products */
+    uint16_t *half_param, *half_kept; /* mixed precision, NULL without: [layout->values] weights rounded, */
+    uint16_t *half_dy, *half_dmid, *half_dqkv, *half_dup; /* cotangents of one layer, */
+    uint16_t *half_normed, *half_logits; /* [R,D] [chunk,V] */
     uint64_t number;                /* the batch's, of the training; for the caller to set: draws go by it */
     size_t sequence;                /* of the batch, that the pass's rows begin with; completions follow it */
     bool dropping;                  /* a pass to learn from: dropout is at work */
@@ -166,19 +178,44 @@ void R(bf_train_factors)(const R(bf_train) *t, size_t block, size_t s, size_t h,
 
 /* ---- weight gradients (train_grad.c) ---- */
 
-/* dW (+)= dy^T x, in pieces of the weight; b: (+)= column sums of dy, or NULL. rows of dy and x. */
+/* dW (+)= dy^T x, in pieces of the weight; b: (+)= column sums of dy, or NULL. dy [rows,out], x [rows,in],
+ * rounded before in mixed precision. */
 typedef struct {
     const R(bf_mat) *W;
     real *dW, *db;
-    const real *dy, *x;
-    size_t lddy, ldx;
+    R(bf_train_operand) dy, x;
 } R(bf_train_product);
-void R(bf_train_weights)(const R(bf_train_product) *list, size_t n, size_t rows, bool add, bf_pool *pool);
+void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows,
+                         bool add);
 /* dw += sum over rows of dy * (x - mean) * rstd, db += that of dy, into dw [D], db [D]. */
 void R(bf_norm_grad)(real *dw, real *db, const real *dy, const real *x, const real *mean,
                      const real *rstd, size_t rows, size_t D);
 /* (+)= the tiles' parts, in their order: the gradients at which w and b stand (NULL: none) */
 void R(bf_train_norm_sum)(R(bf_train) *t, size_t part, const real *w, const real *b, bool add);
+
+/* ---- products with weights (train_product.c) ---- */
+
+/* y [n,out] (+)= x [n,in] W^T, rows of both `step` apart. */
+void R(bf_train_multiply)(const R(bf_train) *t, size_t worker, real *y, R(bf_train_operand) x, size_t step,
+                          size_t n, const R(bf_mat) *W, bool add);
+/* dx [n,in] = dy [n,out] W. */
+void R(bf_train_multiply_back)(const R(bf_train) *t, size_t worker, real *dx, R(bf_train_operand) dy, size_t n,
+                               const R(bf_mat) *W);
+/* Rows r0..r0+m-1 of a weight's gradient, as it is stored. */
+void R(bf_train_multiply_rows)(const R(bf_train) *t, size_t worker, const R(bf_train_product) *product,
+                               size_t rows, size_t r0, size_t m, bool add);
+/* n values, for products that find them rounded. */
+void R(bf_train_round)(R(bf_train_operand) rows, size_t n);
+/* All weights: after they were set; the optimizer rounds those that it moves. */
+void R(bf_train_round_weights)(R(bf_train) *t);
+/* BF_OK; BF_ENOMEM, BF_EUNSUPPORTED: a product could not be taken, gradients are not to be used. */
+bf_code R(bf_train_failed)(const R(bf_train) *t, bf_error *err);
+
+/* Rows r0.. of x [R,width] and of its rounded copy. */
+static inline R(bf_train_operand) R(bf_train_operand_at)(const real *x, uint16_t *half, size_t r0, size_t width)
+{
+    return (R(bf_train_operand)){x + r0 * width, half ? half + r0 * width : NULL};
+}
 
 /* ---- the optimizer (train_adamw.c) ---- */
 

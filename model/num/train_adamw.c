@@ -95,6 +95,8 @@ static void step_task(void *context, size_t task, size_t worker)
     const bf_train_tensor *w = find_piece(t->layout, task, &from, &to);
     step_values(u, u->keep[w->decays], t->param + from, t->grad + from, t->moment[0] + from,
                 t->moment[1] + from, to - from);
+    if (t->half_param)
+        R(bf_train_round)((R(bf_train_operand)){t->param + from, t->half_param + from}, to - from);
 }
 
 void R(bf_train_adamw)(R(bf_train) *t, double rate, double scale, uint64_t step)

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/gemm.h"
-
 enum { COLUMNS = 32 };
 
 typedef struct {
@@ -140,12 +138,12 @@ static double real_loss(double y, double target, double *slope)
     return fabs(e) <= 1 ? 0.5 * e * e : fabs(e) - 0.5;
 }
 
-static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n)
+static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n, size_t worker)
 {
     const R(bf_train) *t = j->t;
     const size_t V = t->c->V;
-    R(bf_gemm)(false, !t->head.in_major, n, V, t->c->D, 1, t->normed + r0 * t->c->D, t->c->D, t->head.w,
-               t->head.ld, false, logits, V);
+    R(bf_train_multiply)(t, worker, logits, R(bf_train_operand_at)(t->normed, t->half_normed, r0, t->c->D), 1,
+                         n, &t->head, false);
     for (size_t r = 0; r < n; r++) {
         const int32_t target = j->batch->target[(r0 + r) * j->batch->heads + j->k];
         real *x = logits + r * V;
@@ -158,10 +156,12 @@ static void token_rows(const loss_job *j, real *logits, size_t r0, size_t n)
     }
 }
 
-static void real_rows(const loss_job *j, real *logits, size_t r0, size_t n)
+static void real_rows(const loss_job *j, real *logits, size_t r0, size_t n, size_t worker)
 {
     const R(bf_train) *t = j->t;
     const size_t V = t->c->V, D = t->c->D;
+    (void)worker;
+    R(bf_train_round)(R(bf_train_operand_at)(t->normed, t->half_normed, r0, D), n * D);
     memset(logits, 0, n * V * sizeof *logits);
     for (size_t r = 0; r < n; r++) {
         const double target = j->batch->y[r0 + r];
@@ -181,15 +181,17 @@ static void head_task(void *context, size_t task, size_t worker)
     R(bf_train) *t = j->t;
     const size_t tile = j->first + task, r0 = tile * BF_TRAIN_TILE, D = t->c->D, V = t->c->V;
     const size_t n = t->rows - r0 < BF_TRAIN_TILE ? t->rows - r0 : BF_TRAIN_TILE;
-    real *logits = t->logits + task * BF_TRAIN_TILE * V, *dnormed = t->desk[worker].rows;
+    const size_t at = task * BF_TRAIN_TILE;
+    real *logits = t->logits + at * V, *dnormed = t->desk[worker].rows;
     real *sums = t->partial + tile * 4 * D;
     for (size_t r = r0; r < r0 + n; r++)
         R(bf_norm)(t->normed + r * D, t->mean + r, t->rstd + r, t->last + r * D, t->final_w, t->final_b,
                    t->c->norm, t->c->norm_eps, D);
-    (j->batch->x ? real_rows : token_rows)(j, logits, r0, n);
+    (j->batch->x ? real_rows : token_rows)(j, logits, r0, n, worker);
     if (!j->learn)
         return;
-    R(bf_gemm)(false, t->head.in_major, n, D, V, 1, logits, V, t->head.w, t->head.ld, false, dnormed, D);
+    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_operand_at)(t->logits, t->half_logits, at, V), n,
+                              &t->head);
     memset(sums, 0, 2 * D * sizeof *sums);
     R(bf_norm_grad)(sums, sums + D, dnormed, t->last + r0 * D, t->mean + r0, t->rstd + r0, n, D);
     memset(j->dx + r0 * D, 0, n * D * sizeof *j->dx);
@@ -210,9 +212,10 @@ double R(bf_train_head)(R(bf_train) *t, const bf_batch *batch, size_t k, bool le
         bf_pool_run(t->pool, tiles, head_task, &j);
         if (!learn)
             continue;
-        const R(bf_train_product) p = {&t->head, R(bf_train_grad)(t, t->head.w), NULL, t->logits,
-                                       t->normed + r0 * D, t->c->V, D};
-        R(bf_train_weights)(&p, 1, n, t->head_add || j.first > 0, t->pool);
+        const R(bf_train_product) p = {&t->head, R(bf_train_grad)(t, t->head.w), NULL,
+                                       {t->logits, t->half_logits},
+                                       R(bf_train_operand_at)(t->normed, t->half_normed, r0, D)};
+        R(bf_train_weights)(t, &p, 1, n, t->head_add || j.first > 0);
     }
     if (learn)
         R(bf_train_norm_sum)(t, 0, t->final_w, t->final_b, t->head_add);

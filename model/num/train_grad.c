@@ -1,11 +1,10 @@
 /* Gradients of weights, beside the VJPs of ops.h: sums over rows in one fixed order. */
 #include "model/num/train.h"
 
-#include "base/gemm.h"
-
-enum { PIECE = 256, COLUMNS = 64 };
+enum { PIECE = 256, COLUMNS = 128 }; /* rows of a weight, columns of a bias, that are a task */
 
 typedef struct {
+    const R(bf_train) *t;
     const R(bf_train_product) *list;
     size_t n, rows;
     bool add;
@@ -27,22 +26,27 @@ static size_t sums(const R(bf_train_product) *p)
     return p->db ? (p->W->out + COLUMNS - 1) / COLUMNS : 0;
 }
 
-static void piece(const job *j, const R(bf_train_product) *p, size_t k)
+static void piece(const job *j, const R(bf_train_product) *p, size_t k, size_t worker)
 {
-    const R(bf_mat) *W = p->W;
-    const size_t r0 = k * PIECE, all = stored_rows(W), m = all - r0 < PIECE ? all - r0 : PIECE;
-    const real *a = W->in_major ? p->x : p->dy, *b = W->in_major ? p->dy : p->x;
-    const size_t lda = W->in_major ? p->ldx : p->lddy, ldb = W->in_major ? p->lddy : p->ldx;
-    R(bf_gemm)(true, false, m, W->in_major ? W->out : W->in, j->rows, 1, a + r0, lda, b, ldb, j->add,
-               p->dW + r0 * W->ld, W->ld);
+    const size_t r0 = k * PIECE, all = stored_rows(p->W), m = all - r0 < PIECE ? all - r0 : PIECE;
+    R(bf_train_multiply_rows)(j->t, worker, p, j->rows, r0, m, j->add);
 }
 
-BF_HOT static void column_sums(real *sum, const real *y, size_t ld, size_t rows, size_t n, bool add)
+static inline void add_rows(real total[COLUMNS], const real *y, size_t ld, size_t rows, size_t n)
 {
-    real total[COLUMNS] = {0};
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < n; c++)
             total[c] += y[r * ld + c];
+}
+
+/* n <= COLUMNS, and mostly COLUMNS: sums over a loop of known length stay in registers. */
+BF_HOT static void column_sums(real *sum, const real *y, size_t ld, size_t rows, size_t n, bool add)
+{
+    real total[COLUMNS] = {0};
+    if (n == COLUMNS)
+        add_rows(total, y, ld, rows, COLUMNS);
+    else
+        add_rows(total, y, ld, rows, n);
     for (size_t c = 0; c < n; c++)
         sum[c] = add ? sum[c] + total[c] : total[c];
 }
@@ -50,26 +54,26 @@ BF_HOT static void column_sums(real *sum, const real *y, size_t ld, size_t rows,
 /* Tasks: the pieces of each product, then its column sums. */
 static void weights_task(void *context, size_t task, size_t worker)
 {
-    (void)worker;
     const job *j = context;
     const R(bf_train_product) *p = j->list;
     for (; task >= pieces(p) + sums(p); p++)
         task -= pieces(p) + sums(p);
     if (task < pieces(p)) {
-        piece(j, p, task);
+        piece(j, p, task, worker);
         return;
     }
     const size_t c0 = (task - pieces(p)) * COLUMNS, left = p->W->out - c0;
-    column_sums(p->db + c0, p->dy + c0, p->lddy, j->rows, left < COLUMNS ? left : COLUMNS, j->add);
+    column_sums(p->db + c0, p->dy.x + c0, p->W->out, j->rows, left < COLUMNS ? left : COLUMNS, j->add);
 }
 
-void R(bf_train_weights)(const R(bf_train_product) *list, size_t n, size_t rows, bool add, bf_pool *pool)
+void R(bf_train_weights)(const R(bf_train) *t, const R(bf_train_product) *list, size_t n, size_t rows,
+                         bool add)
 {
-    job j = {list, n, rows, add};
+    job j = {t, list, n, rows, add};
     size_t tasks = 0;
     for (size_t k = 0; k < n; k++)
         tasks += pieces(&list[k]) + sums(&list[k]);
-    bf_pool_run(pool, tasks, weights_task, &j);
+    bf_pool_run(t->pool, tasks, weights_task, &j);
 }
 
 BF_HOT void R(bf_norm_grad)(real *dw, real *db, const real *dy, const real *x, const real *mean,

@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "base/gemm.h"
-
 typedef struct {
     R(bf_train) *t;
     const R(bf_train_block) *b;
@@ -21,19 +19,6 @@ typedef struct {
 static size_t tile_rows(const R(bf_train) *t, size_t tile)
 {
     return R(bf_train_tile)(t, tile).n;
-}
-
-/* y [n,out] (+)= x [n,in] W^T, rows of both `step` apart */
-static void multiply(real *y, const real *x, size_t step, size_t n, const R(bf_mat) *W, bool add)
-{
-    R(bf_gemm)(false, !W->in_major, n, W->out, W->in, 1, x, step * W->in, W->w, W->ld, add, y,
-               step * W->out);
-}
-
-/* dx [n,in] (ld in) = dy [n,out] W */
-static void multiply_back(real *dx, const real *dy, size_t n, const R(bf_mat) *W)
-{
-    R(bf_gemm)(false, W->in_major, n, W->in, W->out, 1, dy, W->out, W->w, W->ld, false, dx, W->in);
 }
 
 /* Each of n rows of y, `step` apart: x's (NULL: 0) and the bias (NULL: 0). False if there is neither. */
@@ -100,14 +85,14 @@ static void norm_tile(const R(bf_train) *t, bf_train_rows rows, real *y, real *m
 
 static void qkv_task(void *context, size_t tile, size_t worker)
 {
-    (void)worker;
     const pass *p = context;
     const bf_train_rows rows = R(bf_train_tile)(p->t, tile);
-    const size_t n = rows.n;
+    const R(bf_train_operand) normed = R(bf_train_operand_at)(p->a->normed1, p->a->half_normed1, rows.r0,
+                                                              p->t->c->D);
     real *qkv = p->a->qkv + rows.r0 * p->b->qkv.out;
     norm_tile(p->t, rows, p->a->normed1, p->a->mean1, p->a->rstd1, p->a->x, p->b->norm1_w, p->b->norm1_b);
-    const bool add = begin_rows(qkv, NULL, p->b->qkv_b, rows.step, n, p->b->qkv.out);
-    multiply(qkv, p->a->normed1 + rows.r0 * p->t->c->D, rows.step, n, &p->b->qkv, add);
+    const bool add = begin_rows(qkv, NULL, p->b->qkv_b, rows.step, rows.n, p->b->qkv.out);
+    R(bf_train_multiply)(p->t, worker, qkv, normed, rows.step, rows.n, &p->b->qkv, add);
     rotate(p->t, p->a->qkv, rows, false);
 }
 
@@ -214,17 +199,20 @@ static void mlp_task(void *context, size_t tile, size_t worker)
     const size_t r0 = rows.r0, n = rows.n, step = rows.step, D = t->c->D;
     real *mid = a->mid + r0 * D, *next = p->next + r0 * D;
     real *up = (t->c->gated ? a->slope : a->hidden) + r0 * b->up.out;
+    const R(bf_train_operand) z = R(bf_train_operand_at)(a->z, a->half_z, r0, b->o.in);
+    const R(bf_train_operand) normed = R(bf_train_operand_at)(a->normed2, a->half_normed2, r0, D);
+    const R(bf_train_operand) hidden = R(bf_train_operand_at)(a->hidden, a->half_hidden, r0, t->c->F);
     const bool begun = begin_rows(mid, R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? NULL : a->x + r0 * D, b->o_b,
                                   step, n, D);
-    multiply(mid, a->z + r0 * b->o.in, step, n, &b->o, begun);
+    R(bf_train_multiply)(t, worker, mid, z, step, n, &b->o, begun);
     drop_and_add(p, BF_DROP_ATTN_OUT, a->mid, a->x, r0, n);
     norm_tile(t, rows, a->normed2, a->mean2, a->rstd2, a->mid, b->norm2_w, b->norm2_b);
     const bool add = begin_rows(up, NULL, b->up_b, step, n, b->up.out);
-    multiply(up, a->normed2 + r0 * D, step, n, &b->up, add);
+    R(bf_train_multiply)(t, worker, up, normed, step, n, &b->up, add);
     act_tile(p, rows, t->desk[worker].wide);
     const bool on = begin_rows(next, R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? NULL : mid, b->out_b, step, n,
                                D);
-    multiply(next, a->hidden + r0 * t->c->F, step, n, &b->out, on);
+    R(bf_train_multiply)(t, worker, next, hidden, step, n, &b->out, on);
     drop_and_add(p, BF_DROP_MLP_OUT, p->next, a->mid, r0, n);
 }
 
@@ -282,15 +270,17 @@ static void mlp_back_task(void *context, size_t tile, size_t worker)
     real *dup = t->dup + r0 * b->up.out, *dnormed = t->desk[worker].rows;
     real *dhidden = t->c->gated ? t->desk[worker].wide : dup;
     const real *dout = let_through(p, BF_DROP_MLP_OUT, t->dmlp_out, p->dy, r0, n);
-    multiply_back(dhidden, dout + r0 * D, n, &b->out);
+    R(bf_train_multiply_back)(t, worker, dhidden, R(bf_train_operand_at)(dout, t->half_dy, r0, D), n, &b->out);
     if (!t->c->gated)
         times(dup, a->slope + r0 * F, n * F);
     for (size_t r = 0; r < n && t->c->gated; r++)
         gate_back(dup + r * 2 * F, dhidden + r * F, a->slope + (r0 + r) * 2 * F, F);
-    multiply_back(dnormed, dup, n, &b->up);
+    R(bf_train_multiply_back)(t, worker, dnormed, R(bf_train_operand_at)(t->dup, t->half_dup, r0, b->up.out), n,
+                              &b->up);
     norm_back(t, tile, 1, t->dmid, p->dy, dnormed, a->mid, a->mean2, a->rstd2, b->norm2_w);
     const real *dattn = let_through(p, BF_DROP_ATTN_OUT, t->dattn_out, t->dmid, r0, n);
-    multiply_back(t->dz + r0 * b->o.in, dattn + r0 * D, n, &b->o);
+    R(bf_train_multiply_back)(t, worker, t->dz + r0 * b->o.in,
+                              R(bf_train_operand_at)(dattn, t->half_dmid, r0, D), n, &b->o);
 }
 
 static void attention_back_task(void *context, size_t task, size_t worker)
@@ -330,7 +320,9 @@ static void qkv_back_task(void *context, size_t tile, size_t worker)
     const bf_train_rows rows = R(bf_train_tile)(t, tile);
     real *dnormed = t->desk[worker].rows;
     rotate(t, p->dqkv, rows, true);
-    multiply_back(dnormed, p->dqkv + rows.r0 * p->b->qkv.out, rows.n, &p->b->qkv);
+    R(bf_train_multiply_back)(t, worker, dnormed,
+                              R(bf_train_operand_at)(p->dqkv, t->half_dqkv, rows.r0, p->b->qkv.out), rows.n,
+                              &p->b->qkv);
     norm_back(t, tile, 0, p->dx, t->dmid, dnormed, a->x, a->mean1, a->rstd1, p->b->norm1_w);
 }
 
@@ -338,14 +330,17 @@ static void unrotate_task(void *context, size_t tile, size_t worker)
 {
     (void)worker;
     const pass *p = context;
-    rotate(p->t, p->dqkv, R(bf_train_tile)(p->t, tile), true);
+    const bf_train_rows rows = R(bf_train_tile)(p->t, tile);
+    const size_t width = p->b->qkv.out;
+    rotate(p->t, p->dqkv, rows, true);
+    R(bf_train_round)(R(bf_train_operand_at)(p->dqkv, p->t->half_dqkv, rows.r0, width), rows.n * width);
 }
 
 static R(bf_train_product) product(const R(bf_train) *t, const R(bf_mat) *W, const real *bias,
-                                   const real *dy, const real *x)
+                                   R(bf_train_operand) dy, R(bf_train_operand) x)
 {
     return (R(bf_train_product)){W, R(bf_train_grad)(t, W->w), bias ? R(bf_train_grad)(t, bias) : NULL,
-                                 dy, x, W->out, W->in};
+                                 dy, x};
 }
 
 /* (+)= the sequences' parts, in their order. */
@@ -374,13 +369,16 @@ void R(bf_train_layer_back)(R(bf_train) *t, size_t l, const R(bf_train_block) *b
         bf_pool_run(t->pool, t->B * t->c->G, attention_back_task, &p);
         bf_pool_run(t->pool, t->tiles, unrotate_task, &p);
     }
-    const real *dout = R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? t->dmlp_out : p.dy;
-    const real *dattn = R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? t->dattn_out : t->dmid;
-    const R(bf_train_product) list[] = {product(t, &b->up, b->up_b, t->dup, a->normed2),
-                                        product(t, &b->out, b->out_b, dout, a->hidden),
-                                        product(t, &b->qkv, b->qkv_b, p.dqkv, a->normed1),
-                                        product(t, &b->o, b->o_b, dattn, a->z)};
-    R(bf_train_weights)(list, 4, t->rows, t->add, t->pool);
+    const R(bf_train_operand) dup = {t->dup, t->half_dup}, normed2 = {a->normed2, a->half_normed2};
+    const R(bf_train_operand) dout = {R(bf_train_drops)(t, BF_DROP_MLP_OUT) ? t->dmlp_out : p.dy, t->half_dy};
+    const R(bf_train_operand) dqkv = {p.dqkv, t->half_dqkv}, normed1 = {a->normed1, a->half_normed1};
+    const R(bf_train_operand) dattn = {R(bf_train_drops)(t, BF_DROP_ATTN_OUT) ? t->dattn_out : t->dmid,
+                                       t->half_dmid};
+    const R(bf_train_operand) hidden = {a->hidden, a->half_hidden}, z = {a->z, a->half_z};
+    const R(bf_train_product) list[] = { /* small pieces last: threads end together */
+        product(t, &b->up, b->up_b, dup, normed2), product(t, &b->qkv, b->qkv_b, dqkv, normed1),
+        product(t, &b->out, b->out_b, dout, hidden), product(t, &b->o, b->o_b, dattn, z)};
+    R(bf_train_weights)(t, list, 4, t->rows, t->add);
     R(bf_train_norm_sum)(t, 0, b->norm1_w, b->norm1_b, t->add);
     R(bf_train_norm_sum)(t, 1, b->norm2_w, b->norm2_b, t->add);
     if (b->gate)

@@ -95,6 +95,8 @@ static bf_code step(run *u, bf_error *err)
     const bf_train_config *c = u->job->config;
     bf_train_state *s = u->job->state;
     bf_code rc = gradients(u, &s->loss, err);
+    if (!rc)
+        rc = R(bf_train_failed)(u->t, err);
     if (rc)
         return rc;
     s->grad_norm = R(bf_train_grad_norm)(u->t);
@@ -259,6 +261,7 @@ bf_code R(bf_train_run)(const bf_train_job *job, bf_error *err)
     if (!rc)
         rc = begin(&u, err);
     if (!rc) {
+        R(bf_train_round_weights)(u.t);
         *job->state = (bf_train_state){.step = u.point.step, .steps = job->config->steps, .loss = NAN,
                                        .held_out = u.point.held_out, .right = NAN,
                                        .probe = {NAN, NAN}};
@@ -269,6 +272,8 @@ bf_code R(bf_train_run)(const bf_train_job *job, bf_error *err)
         rc = go_on(&u, err);
     if (!rc)
         rc = conclude(&u, to_do, err);
+    if (!rc)
+        rc = R(bf_train_failed)(u.t, err);
     if (u.log)
         fclose(u.log);
     R(bf_train_free)(u.t);

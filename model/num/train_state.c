@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/packed.h"
+
 enum { CHUNK_VALUES = 1 << 23 }; /* logits held at once, about */
 
 typedef struct {
@@ -106,6 +108,12 @@ static real *rows(bf_room *to, size_t n, size_t width)
     return bf_room_rows(to, n, width, sizeof(real));
 }
 
+/* Of what mixed precision rounds; nothing without. */
+static uint16_t *halves(bf_room *to, const R(bf_train) *t, size_t n, size_t width)
+{
+    return t->config->bf16 ? bf_room_rows(to, n, width, sizeof(uint16_t)) : NULL;
+}
+
 static void lay_acts(bf_room *to, R(bf_train_acts) *a, const bf_config *c, const R(bf_train) *t)
 {
     const size_t R = t->rows, D = c->D;
@@ -124,7 +132,11 @@ static void lay_acts(bf_room *to, R(bf_train_acts) *a, const bf_config *c, const
                             .links = delta ? rows(to, R, c->G * t->T) : NULL,
                             .z = rows(to, R, c->H * c->K),
                             .slope = rows(to, R, (c->gated ? 2 : 1) * c->F),
-                            .hidden = rows(to, R, c->F)};
+                            .hidden = rows(to, R, c->F),
+                            .half_normed1 = halves(to, t, R, D),
+                            .half_normed2 = halves(to, t, R, D),
+                            .half_z = halves(to, t, R, c->H * c->K),
+                            .half_hidden = halves(to, t, R, c->F)};
 }
 
 static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
@@ -143,6 +155,19 @@ static void lay_back(bf_room *to, R(bf_train) *t, const bf_config *c)
         t->dmlp_out = rows(to, R, D);
     }
     t->partial = rows(to, 4 * t->tiles, D);
+}
+
+static void lay_halves(bf_room *to, R(bf_train) *t, const bf_config *c)
+{
+    const size_t R = t->rows, D = c->D;
+    t->half_param = halves(to, t, t->layout->values, 1);
+    t->half_kept = t->config->cut == BF_CUT_LOCAL ? halves(to, t, t->layout->values, 1) : NULL;
+    t->half_dy = halves(to, t, R, D);
+    t->half_dmid = halves(to, t, R, D);
+    t->half_dqkv = halves(to, t, R, (c->H + 2 * c->G) * c->K);
+    t->half_dup = halves(to, t, R, (c->gated ? 2 : 1) * c->F);
+    t->half_normed = halves(to, t, R, D);
+    t->half_logits = halves(to, t, t->chunk, c->V);
 }
 
 static void lay_kept(bf_room *to, R(bf_train) *t, const bf_config *c)
@@ -170,6 +195,7 @@ static void lay(bf_room *to, R(bf_train) *t, const bf_config *c, size_t threads)
     t->rstd = rows(to, R, 1);
     t->logits = rows(to, t->chunk, c->V);
     lay_back(to, t, c);
+    lay_halves(to, t, c);
     if (t->config->cut == BF_CUT_LOCAL)
         lay_kept(to, t, c);
     t->dgate = bf_room_take(to, t->B * c->H, sizeof(double));
@@ -247,6 +273,8 @@ bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const 
                      INT32_MAX);
     if (!rc)
         rc = make_room(t, &sizes, err);
+    if (!rc && (config->bf16 || (BF_REAL_DTYPE == BF_F32 && bf_room_gemm_pays())))
+        rc = bf_packing_new(&t->packing, bf_pool_threads(pool), 0, 0, err);
     bf_train_unbind(&sizes, &none);
     if (!rc)
         rc = bf_train_bind(&w->config, &w->weights, layout, t->param, BF_REAL_DTYPE, err);
@@ -272,6 +300,7 @@ void R(bf_train_free)(R(bf_train) *t)
     if (!t)
         return;
     bf_train_unbind(&w->config, &w->weights);
+    bf_packing_free(t->packing);
     bf_arena_free(t->arena);
     free(w);
 }

@@ -48,6 +48,24 @@ is "runs are alike" cmp -s "$dir/a/model.safetensors" "$dir/b/model.safetensors"
 works "another seed" train "$dir/c.json" -o "$dir/s" --seed 2 --quiet
 is "another seed gives another model" sh -c "! cmp -s '$dir/a/model.safetensors' '$dir/s/model.safetensors'"
 
+# ---- mixed precision
+sed 's/"steps"/"precision": "bf16", "steps"/' "$dir/c.json" >"$dir/half.json"
+run train "$dir/half.json" -o "$dir/h" --threads 1 --quiet
+if [ $status != 0 ]; then
+    for more in "-o $dir/h" --dry-run; do
+        refuses "bf16 where there is none, $more" 'field "precision" is bf16, .* no bfloat16 products .*wanted f32' \
+            train "$dir/half.json" $more
+    done
+    is "nothing is left behind" [ ! -e "$dir/h" ]
+    skip "bf16" "no avx512_bf16 on this processor"
+else
+    pass "bf16"
+    works "bf16 in two threads" train "$dir/half.json" -o "$dir/h2" --threads 2 --quiet
+    is "threads change no bit of it" cmp -s "$dir/h/checkpoint.safetensors" "$dir/h2/checkpoint.safetensors"
+    is "it is not f32" sh -c "! cmp -s '$dir/h/model.safetensors' '$dir/a/model.safetensors'"
+    refuses "resume in another precision" "\(precision differs\)" train "$dir/half.json" -o "$dir/a" --resume
+fi
+
 # ---- compressive memory: its gates are weights
 cat >"$dir/m.json" <<'END'
 {"model": {"family": "gpt2", "layers": 2, "width": 16, "heads": 2, "positions": 40},
