@@ -150,6 +150,41 @@ static void room_gemm_bf16__is_the_product_of_rounded_operands(void **unused)
     check_gemms(8);
 }
 
+/* As bf_gemm_rows_f32 (tests/test_gemm.c): a row's bits do not depend on how many stand beside it, or where. */
+static void check_rows(bf_packing *packing, size_t N, size_t K, bool tb)
+{
+    enum { ROWS = 2 * TILE };
+    const size_t ldb = tb ? K : N;
+    float *a = random_floats(ROWS * K), *b = random_floats(K * N);
+    float *whole = random_floats(ROWS * N), *part = random_floats(TILE * N);
+    bf_room_gemm_f32(packing, 0, false, tb, ROWS, N, K, a, K, b, ldb, false, whole, N);
+    for (size_t from = 0; from + TILE <= ROWS; from += 37)
+        for (size_t rows = BF_GRANULE; rows <= TILE; rows += BF_GRANULE) {
+            bf_room_gemm_f32(packing, 1, false, tb, rows, N, K, a + from * K, K, b, ldb, false, part, N);
+            assert_memory_equal(part, whole + from * N, rows * N * sizeof *part);
+        }
+    free(a);
+    free(b);
+    free(whole);
+    free(part);
+}
+
+static void room_gemm_f32__rows_do_not_depend_on_where_they_stand(void **unused)
+{
+    (void)unused;
+    bf_packing *packing;
+    if (!bf_room_gemm_pays()) {
+        printf("skipped: no AVX-512 on this processor, BLAS multiplies\n");
+        skip();
+    }
+    assert_int_equal(bf_packing_new(&packing, 2, 0, 0, NULL), BF_OK);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int tb = 0; tb < 2; tb++)
+            check_rows(packing, shapes[s][0], shapes[s][1], tb);
+    assert_int_equal(bf_room_failed(packing, NULL), BF_OK);
+    bf_packing_free(packing);
+}
+
 static void bf16_round__is_nearest_even_and_keeps_nan(void **unused)
 {
     (void)unused;
@@ -176,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_apply__agrees_within_bfloat16),
         cmocka_unit_test(room_gemm_f32__is_the_product),
+        cmocka_unit_test(room_gemm_f32__rows_do_not_depend_on_where_they_stand),
         cmocka_unit_test(room_gemm_bf16__is_the_product_of_rounded_operands),
         cmocka_unit_test(bf16_round__is_nearest_even_and_keeps_nan),
         cmocka_unit_test(packing_new__wants_tiles_of_granules),

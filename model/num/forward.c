@@ -328,18 +328,6 @@ static void loss_task(void *context, size_t task, size_t worker)
         f->acts->value[i] = target_row(x, V, t, a, b, at_a - log(sum), at_b - log(sum), lse);
 }
 
-/* dfinal = dlogits * head, some columns of D a task. */
-static void dfinal_task(void *context, size_t task, size_t worker)
-{
-    (void)worker;
-    const run *f = context;
-    const R(bf_mat) *W = R(bf_params_head)(f->params);
-    const size_t D = f->c->D, cols = bf_task_columns(D), d0 = task * cols, n = D - d0 < cols ? D - d0 : cols;
-    R(bf_gemm)(false, W->in_major, f->rows, n, W->out, 1, f->logits, f->c->V,
-               W->w + (W->in_major ? d0 * W->ld : d0), W->ld, false,
-               f->acts->dfinal + f->i0 * D + d0, D);
-}
-
 static bf_code head_part(run *f, const volatile sig_atomic_t *stop, bf_error *err)
 {
     const size_t N = f->acts->N, D = f->c->D;
@@ -353,7 +341,8 @@ static bf_code head_part(run *f, const volatile sig_atomic_t *stop, bf_error *er
         R(bf_linear)(f->logits, f->c->V, f->normed + f->i0 * D, D, f->rows,
                      R(bf_params_head)(f->params), NULL, f->pool);
         bf_pool_run(f->pool, f->rows, loss_task, f);
-        bf_pool_run(f->pool, (D + bf_task_columns(D) - 1) / bf_task_columns(D), dfinal_task, f);
+        R(bf_linear_back)(f->acts->dfinal + f->i0 * D, f->logits, f->rows, R(bf_params_head)(f->params),
+                          f->pool);
     }
     for (size_t i = 0; i < N; i++)
         if (!isfinite(f->acts->loss[i]))
@@ -361,7 +350,7 @@ static bf_code head_part(run *f, const volatile sig_atomic_t *stop, bf_error *er
     for (size_t i = 0; i < N; i++)
         if (!isfinite(f->acts->value[i]))
             return bf_fail(err, BF_ENONFINITE, "the target of position %zu is not finite", i);
-    return BF_OK;
+    return R(bf_params_failed)(f->params, err);
 }
 
 size_t R(bf_forward_scratch)(const bf_config *c, size_t N)

@@ -85,18 +85,11 @@ bf_code R(bf_forward_from)(R(bf_acts) *acts, size_t l, R(bf_params) *params,
                            bf_arena *scratch, const volatile sig_atomic_t *stop, bf_error *err);
 size_t R(bf_forward_scratch)(const bf_config *config, size_t N);
 
-/* Columns of a product n columns wide that one task takes: BLAS packs all of the other operand for each
- * task, so few and wide ones, but two at least. */
-static inline size_t bf_task_columns(size_t n)
-{
-    enum { WIDE = 384, NARROW = 128, STEP = 16 };
-    const size_t tasks = n > WIDE ? (n + WIDE - 1) / WIDE : n > NARROW ? 2 : 1;
-    return ((n + tasks - 1) / tasks + STEP - 1) / STEP * STEP;
-}
-
 /* y [rows,out] = x [rows,in] W^T + b, shared out over the pool. b NULL: none. */
 void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, const R(bf_mat) *W,
                   const real *b, bf_pool *pool);
+/* dx [rows,in] = dy [rows,out] W, shared out over the pool. */
+void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool);
 /* dx [rows,in] (+)= dy [rows,out] W: the VJP, serial, one call a tile. rows: a multiple of BF_GRANULE,
  * so that a row's bits do not depend on its tile; where W is packed lddx is in. */
 void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t rows,

@@ -12,10 +12,32 @@ typedef struct {
     size_t ldy, ldx, rows, row_tiles, cols;
 } linear_job;
 
+/* C [rows,n] (+)= A B, B [K,n] of W's values from w on, stored as W is (tb: rows of C's columns). */
+static void multiply(const R(bf_mat) *W, size_t worker, bool tb, size_t rows, size_t n, size_t K,
+                     const real *A, size_t lda, const real *w, bool add, real *C, size_t ldc)
+{
+#if BF_BITS == 32
+    if (W->room) {
+        bf_room_gemm_f32(W->room, worker, false, tb, rows, n, K, A, lda, w, W->ld, add, C, ldc);
+        return;
+    }
+#endif
+    (void)worker;
+    R(bf_gemm)(false, tb, rows, n, K, 1, A, lda, w, W->ld, add, C, ldc);
+}
+
+/* Columns of a product n columns wide that one task takes: each task packs all of the other operand, so
+ * few and wide ones, but two at least. */
+static size_t task_columns(size_t n)
+{
+    enum { WIDE = 384, NARROW = 128, STEP = 16 };
+    const size_t tasks = n > WIDE ? (n + WIDE - 1) / WIDE : n > NARROW ? 2 : 1;
+    return ((n + tasks - 1) / tasks + STEP - 1) / STEP * STEP;
+}
+
 /* One tile of y: ROWS x cols, the same cut for any number of threads. */
 static void linear_task(void *context, size_t task, size_t worker)
 {
-    (void)worker;
     const linear_job *c = context;
     const R(bf_mat) *W = c->W;
     const size_t r0 = task % c->row_tiles * ROWS, o0 = task / c->row_tiles * c->cols;
@@ -25,15 +47,31 @@ static void linear_task(void *context, size_t task, size_t worker)
     for (size_t r = 0; r < n && c->b; r++)
         for (size_t o = 0; o < m; o++)
             y[r * c->ldy + o] = c->b[o0 + o];
-    R(bf_gemm)(false, !W->in_major, n, m, W->in, 1, c->x + r0 * c->ldx, c->ldx,
-               W->w + (W->in_major ? o0 : o0 * W->ld), W->ld, c->b != NULL, y, c->ldy);
+    multiply(W, worker, !W->in_major, n, m, W->in, c->x + r0 * c->ldx, c->ldx,
+             W->w + (W->in_major ? o0 : o0 * W->ld), c->b != NULL, y, c->ldy);
 }
 
 void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, const R(bf_mat) *W,
                   const real *b, bf_pool *pool)
 {
-    linear_job c = {y, x, b, W, ldy, ldx, rows, (rows + ROWS - 1) / ROWS, bf_task_columns(W->out)};
+    linear_job c = {y, x, b, W, ldy, ldx, rows, (rows + ROWS - 1) / ROWS, task_columns(W->out)};
     bf_pool_run(pool, c.row_tiles * ((W->out + c.cols - 1) / c.cols), linear_task, &c);
+}
+
+/* Some columns of dx, which stands in y, of dy, which stands in x. */
+static void back_task(void *context, size_t task, size_t worker)
+{
+    const linear_job *c = context;
+    const R(bf_mat) *W = c->W;
+    const size_t d0 = task * c->cols, n = W->in - d0 < c->cols ? W->in - d0 : c->cols;
+    multiply(W, worker, W->in_major, c->rows, n, W->out, c->x, W->out,
+             W->w + (W->in_major ? d0 * W->ld : d0), false, c->y + d0, W->in);
+}
+
+void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool)
+{
+    linear_job c = {.y = dx, .x = dy, .W = W, .rows = rows, .cols = task_columns(W->in)};
+    bf_pool_run(pool, (W->in + c.cols - 1) / c.cols, back_task, &c);
 }
 
 void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t rows,
@@ -43,6 +81,8 @@ void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t
     if (W->packed && rows && bf_packed_apply(W->packed, worker, rows, dy, lddy, add, dx))
         return;
 #endif
-    (void)worker;
-    R(bf_gemm_rows)(W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
+    if (W->room) /* whose rows do not depend on where they stand, either: tests/test_packed.c */
+        multiply(W, worker, W->in_major, rows, W->in, W->out, dy, lddy, W->w, add, dx, lddx);
+    else
+        R(bf_gemm_rows)(W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
 }

@@ -28,6 +28,7 @@ struct R(bf_params) {
     real *final_w, *final_b, *row; /* row [D]: scratch of bf_params_embed */
     bf_arena *arena;               /* final norm, head, row */
     bf_packing *packing; /* NULL: not packed */
+    bf_packing *room;    /* NULL: BLAS multiplies */
     bool *checked;   /* [L] this layer's mapped values are known to be finite */
 };
 
@@ -74,15 +75,21 @@ static bf_code check_native(const bf_matrix *m, bf_error *err)
     return BF_OK;
 }
 
+/* The matrix as the file has it. Products with narrow ones are BLAS's: oneDNN's take longer to begin. */
+static R(bf_mat) view(const R(bf_params) *p, const bf_matrix *m)
+{
+    enum { NARROW = 48 };
+    return (R(bf_mat)){.w = m->data, .out = m->out, .in = m->in, .ld = m->ld, .in_major = m->in_major,
+                       .room = m->out < NARROW || m->in < NARROW ? NULL : p->room};
+}
+
 /* A view of the file, or a converted copy in the arena. */
-static bf_code load_matrix(R(bf_mat) *out, const bf_matrix *m, bf_arena *arena, bool check,
+static bf_code load_matrix(R(bf_mat) *out, const R(bf_params) *p, const bf_matrix *m, bf_arena *arena,
                            bf_error *err)
 {
-    *out = (R(bf_mat)){NULL, NULL, m->out, m->in, m->ld, m->in_major};
-    if (native(m)) {
-        out->w = m->data;
-        return check ? check_native(m, err) : BF_OK;
-    }
+    *out = view(p, m);
+    if (native(m))
+        return check_native(m, err);
     real *dst = bf_arena_take(arena, m->out, m->in * sizeof(real));
     if (!dst)
         return bf_fail(err, BF_ENOMEM, "cannot hold %s", m->name);
@@ -114,7 +121,8 @@ static void convert_task(void *context, size_t k, size_t worker)
         c->code[k] = R(bf_matrix)((real *)(uintptr_t)c->to[k]->w, m, m->in_major, &c->err[k]);
 }
 
-static bf_code load_matrices(slot *s, const bf_layer *w, bf_pool *pool, bool check, bf_error *err)
+static bf_code load_matrices(slot *s, const R(bf_params) *p, const bf_layer *w, bool check,
+                             bf_error *err)
 {
     R(bf_block) *b = &s->block;
     conversion c = {
@@ -123,7 +131,7 @@ static bf_code load_matrices(slot *s, const bf_layer *w, bf_pool *pool, bool che
         .check = check};
     for (size_t k = 0; k < MATS; k++) {
         const bf_matrix *m = c.from[k];
-        *c.to[k] = (R(bf_mat)){m->data, NULL, m->out, m->in, m->ld, m->in_major};
+        *c.to[k] = view(p, m);
         if (!m->data || native(m))
             continue;
         c.to[k]->ld = m->in_major ? m->out : m->in;
@@ -131,7 +139,7 @@ static bf_code load_matrices(slot *s, const bf_layer *w, bf_pool *pool, bool che
         if (!c.to[k]->w)
             return bf_fail(err, BF_ENOMEM, "cannot hold %s", m->name);
     }
-    bf_pool_run(pool, MATS, convert_task, &c);
+    bf_pool_run(p->pool, MATS, convert_task, &c);
     for (size_t k = 0; k < MATS; k++)
         if (c.code[k]) {
             if (err)
@@ -247,7 +255,7 @@ static bf_code load_layer(R(bf_params) *p, slot *s, size_t l, bf_error *err)
     R(bf_block) *b = &s->block;
     bf_arena_reset(s->arena, 0);
     unpack_slot(s);
-    bf_code rc = load_matrices(s, w, p->pool, !p->checked[l], err);
+    bf_code rc = load_matrices(s, p, w, !p->checked[l], err);
     const bf_vector *from[] = {&w->norm1_w, &w->norm1_b, &w->norm2_w, &w->norm2_b,
                                &w->o_b, &w->mlp_in_b, &w->mlp_gate_b, &w->mlp_out_b, &w->gate};
     real **to[] = {&b->norm1_w, &b->norm1_b, &b->norm2_w, &b->norm2_b,
@@ -259,6 +267,11 @@ static bf_code load_layer(R(bf_params) *p, slot *s, size_t l, bf_error *err)
     p->checked[l] = p->checked[l] || !rc;
     s->full = !rc;
     return rc;
+}
+
+bf_code R(bf_params_failed)(const R(bf_params) *p, bf_error *err)
+{
+    return p->room ? bf_room_failed(p->room, err) : BF_OK;
 }
 
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, bf_error *err)
@@ -306,7 +319,7 @@ static bf_code load_ends(R(bf_params) *p, bf_error *err)
     const size_t bytes = mat_need(&w->head) + 3 * bf_arena_need(p->model->config.D, sizeof(real));
     bf_code rc = bf_arena_new(&p->arena, bytes, err);
     if (!rc)
-        rc = load_matrix(&p->head, &w->head, p->arena, true, err);
+        rc = load_matrix(&p->head, p, &w->head, p->arena, err);
     if (!rc && w->embed.data != w->head.data)
         rc = check_table(&w->embed, err);
     if (!rc)
@@ -343,6 +356,10 @@ bf_code R(bf_params_new)(R(bf_params) **out, const bf_model *model, size_t keep,
     for (size_t l = 0; l < (p->kept ? L : 1) && !rc; l++)
         rc = bf_arena_new(&p->slots[l].arena,
                           p->kept ? layer_need(&model->config, &model->weights.layer[l]) : largest, err);
+#if BF_BITS == 32
+    if (!rc && bf_room_gemm_pays())
+        rc = bf_packing_new(&p->room, bf_pool_threads(pool), 0, 0, err);
+#endif
     if (!rc)
         rc = load_ends(p, err);
     if (rc) {
@@ -362,6 +379,7 @@ void R(bf_params_free)(R(bf_params) *p)
         bf_arena_free(p->slots[l].arena);
     }
     bf_packing_free(p->packing);
+    bf_packing_free(p->room);
     bf_arena_free(p->arena);
     free(p->slots);
     free(p->checked);

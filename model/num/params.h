@@ -16,6 +16,7 @@ typedef struct {
     const struct bf_packed *packed; /* NULL, or W as VJPs multiply with it (bf_params_pack) */
     size_t out, in, ld;
     bool in_major;
+    struct bf_packing *room; /* NULL, or where oneDNN multiplies with w as it stands (float only) */
 } R(bf_mat);
 
 typedef struct {
@@ -34,6 +35,8 @@ bool R(bf_all_finite)(const real *x, size_t n);
 bf_code R(bf_params_new)(R(bf_params) **out, const bf_model *model, size_t keep, bf_pool *pool,
                          bf_error *err);
 void R(bf_params_free)(R(bf_params) *params);
+/* BF_OK, or what a product in these matrices' room met: BF_ENOMEM, BF_EUNSUPPORTED. */
+bf_code R(bf_params_failed)(const R(bf_params) *params, bf_error *err);
 /* Layer l, valid until another layer is asked for. */
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, bf_error *err);
 /* From now on layers come packed for VJPs, in bfloat16. float only.

@@ -38,7 +38,7 @@ void R(bf_train_single)(R(bf_train) *t, size_t position)
 
 static R(bf_mat) view(const bf_matrix *m, size_t out)
 {
-    return (R(bf_mat)){m->data, NULL, out, m->in, m->ld, m->in_major};
+    return (R(bf_mat)){.w = m->data, .out = out, .in = m->in, .ld = m->ld, .in_major = m->in_major};
 }
 
 static real *vector(const bf_vector *v)

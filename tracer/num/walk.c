@@ -354,7 +354,7 @@ static bf_code walk_layers(R(bf_chunk) *s, bf_error *err)
         if (w->tick)
             w->tick(w->tick_context, (double)(s->c->L - l) / (double)(s->c->L - w->lowest));
     }
-    return BF_OK;
+    return R(bf_params_failed)(w->params, err);
 }
 
 bf_code R(bf_walk_chunk)(const R(bf_walk) *walk, bf_beam *beams, size_t n, bf_error *err)

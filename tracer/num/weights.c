@@ -146,7 +146,8 @@ static void mlp_inside(const R(bf_run_state) *run, bench *b, const R(bf_block) *
     }
     for (size_t n = 0; n < N * F; n++)
         b->hidden[n] = c->gated ? b->y[n] * b->gate[n] : b->y[n];
-    const R(bf_mat) back = {p->mlp_out.w, NULL, F, D, p->mlp_out.ld, !p->mlp_out.in_major};
+    const R(bf_mat) back = {.w = p->mlp_out.w, .out = F, .in = D, .ld = p->mlp_out.ld,
+                            .in_major = !p->mlp_out.in_major, .room = p->mlp_out.room};
     for (size_t band = 0; band < BF_BANDS; band++) {
         double *in = b->mlp_in + band * N * F, *gate = b->mlp_gate + band * N * F;
         for (size_t n = 0; n < N * D; n++)
