@@ -140,7 +140,7 @@ static bf_code report_text(job *j, size_t k, bf_error *err)
     run.text = in->field == &j->run.text ? in->value : NULL;
     run.file = in->field == &j->run.file ? in->value : NULL;
     run.tokens = in->field == &j->run.tokens ? in->value : NULL;
-    snprintf(j->stem[k], sizeof j->stem[k], "text-%02zu", k + 1);
+    snprintf(j->stem[k], sizeof j->stem[k], "text-%02u", (unsigned)k + 1);
     name_text(j->name[k], in, &j->run);
     bf_code rc = cli_run_open(&run, j->model, err);
     if (!rc)

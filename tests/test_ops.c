@@ -446,7 +446,7 @@ static void linear_vjp__matches_central_difference_in_both_layouts(void **unused
     bf_pool *pool;
     assert_int_equal(bf_pool_new(&pool, 2, NULL), BF_OK);
     for (int in_major = 0; in_major < 2; in_major++) {
-        linear_case c = {{w, NULL, OUT, D, in_major ? OUT : D, in_major}, pool};
+        linear_case c = {{.w = w, .out = OUT, .in = D, .ld = in_major ? OUT : D, .in_major = in_major}, pool};
         fill(w, OUT * D);
         fill(x, BF_GRANULE * D);
         fill(dy, BF_GRANULE * OUT);
