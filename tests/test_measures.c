@@ -328,9 +328,9 @@ static void c9__goes_by_the_kept_results(void **state)
     assert_verdict(ask_changed(9, NULL, 0, folder), BF_VERDICT_REFUTED);
     keep(folder, "sine-1.0-full", "loss_per_p", low, 3);
     keep(folder, "text-full", "held_out", text, 3);
-    keep(folder, "text-myopic", "held_out", text, 3);
+    keep(folder, "text-states", "held_out", text, 3);
     assert_verdict(ask_changed(9, NULL, 0, folder), BF_VERDICT_DEPENDS);
-    keep(folder, "text-myopic", "held_out", worse, 3);
+    keep(folder, "text-states", "held_out", worse, 3);
     assert_verdict(ask_changed(9, NULL, 0, folder), BF_VERDICT_HOLDS);
     remove_folder(folder);
 }
