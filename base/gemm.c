@@ -43,18 +43,3 @@ GEMM(bf_gemm_f64, double, cblas_dgemm)
 
 GEMM_ROWS(bf_gemm_rows_f32, bf_gemm_f32, float)
 GEMM_ROWS(bf_gemm_rows_f64, bf_gemm_f64, double)
-
-bool bf_gemm_rows_are_alike(void)
-{
-    enum { M = BF_GRANULE, N = 32, K = 96 }; /* kernels take 12 rows or 24 at a time */
-    float a[M * K], b[N * K], c[M * N];
-    for (size_t k = 0; k < M * K; k++)
-        a[k] = 1.0f / (float)(1 + k % K * 7 % 31);
-    for (size_t k = 0; k < N * K; k++)
-        b[k] = 1.0f / (float)(3 + k * 5 % 89);
-    bf_gemm_f32(false, true, M, N, K, 1, a, K, b, K, false, c, N);
-    for (size_t m = 1; m < M; m++)
-        if (memcmp(c, c + m * N, N * sizeof *c) != 0)
-            return false;
-    return true;
-}

@@ -11,9 +11,6 @@
 
 #include "base/real.h"
 
-/* Are equal rows of a product in float equal bit by bit, wherever they stand? Not with OpenBLAS's kernels
- * for AVX2 alone, and there bf_gemm_rows_f32 cannot keep its promise. */
-bool bf_gemm_rows_are_alike(void);
 /* Must run once before the first product: makes BLAS serial. Cheap, may be repeated. */
 void bf_gemm_init(void);
 

@@ -212,7 +212,7 @@ static int verify(verify_run *run)
         rc = cli_read_text(&text, run->text, run->file, &err);
     if (!rc && decide)
         rc = decide_all(run, text.data, &err);
-    if (!rc && decide && run->json)
+    if (!rc && run->json) /* not with --only */
         rc = verify_print_json(run, &err);
     else if (!rc && decide)
         verify_print_table(run);

@@ -79,7 +79,8 @@ void bf_config_window(bf_reader *r, size_t l, size_t window);
 #define BF_GATE_NAME "backflow.layers.#.memory_gate"
 void bf_config_extras(bf_reader *r);
 /* Read a mask: {"window", "sink", "segment", "memory", "detach": "memory" or "none", "compressive",
- * "gate": "fixed" or "learnt", "update": "linear" or "delta", "bidirectional"}, all optional. *out untouched on failure.  BF_EFORMAT. */
+ * "gate": "fixed" or "learnt", "update": "linear" or "delta", "bidirectional"}, all optional. *out
+ * untouched on failure.  BF_EFORMAT. */
 bf_code bf_mask_read(bf_mask *out, const bf_json *object, bf_error *err);
 
 /* The checkpoint may leave `start` out of all names: it does if it has `rest`, not `start rest`. */

@@ -4,13 +4,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/gemm.h"
+#include "tests/rows_alike.h"
 
 enum { TILE = 240, ROWS = 700 };
 
@@ -111,10 +111,7 @@ static void check_shapes(void (*check)(size_t N, size_t K, bool tb))
 static void gemm_rows__do_not_depend_on_where_they_stand(void **unused)
 {
     (void)unused;
-    if (!bf_gemm_rows_are_alike()) {
-        printf("skipped: this OpenBLAS kernel sums some rows in another order (docs/performance.md)\n");
-        skip();
-    }
+    skip_unless_rows_are_alike();
     check_shapes(check_rows_f32);
 }
 

@@ -1,6 +1,7 @@
 /* The walk: the same bits whatever it runs on, zeros where nothing arrives, identities hold. */
-#include "base/gemm.h"
 #include "tests/trace_model.h"
+
+#include "tests/rows_alike.h"
 
 static const char *const PRECISIONS[] = {"f32", "f64", "bf16"};
 
@@ -54,15 +55,6 @@ static void same_bits_in(bf_precision precision)
         if (!can)
             return;
     }
-}
-
-/* Some kernels of OpenBLAS sum a row in floats by where it stands: base/gemm.h. */
-static void skip_unless_rows_are_alike(void)
-{
-    if (bf_gemm_rows_are_alike())
-        return;
-    printf("skipped: this OpenBLAS kernel sums some rows in another order (docs/performance.md)\n");
-    skip();
 }
 
 static void record__same_bits_for_any_threads_and_memory_in_f32(void **state)
