@@ -118,16 +118,20 @@ def stretch(folder, source, positions):
 
 # --- the machine, and what was found on it
 
+def commit():
+    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True,
+                         text=True)
+    return git.stdout.strip() or "?"
+
+
 def describe_machine(*packages):
     """One paragraph: processor, load, versions, date, commit and command."""
     with open("/proc/cpuinfo") as f:
         cpu = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "?")
-    git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True,
-                         text=True)
     versions = [f"{p.__name__} {p.__version__}" for p in packages]
     command = " ".join(["python3", os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])
     return (f"{datetime.date.today()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the "
-            f"start; backflow {git.stdout.strip() or '?'}, Python {platform.python_version()}, "
+            f"start; backflow {commit()}, Python {platform.python_version()}, "
             f"{', '.join(versions)}; `{command}`")
 
 

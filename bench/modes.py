@@ -269,25 +269,34 @@ class Bench:
                         f"{self.args.once_from} on: section long)."]
 
     def long(self):
-        lines = ["Once each, grad_norm at resid_pre, --memory 4G. Where only some losses are walked, their time is "
-                 "multiplied by the FLOPs of all over theirs. Resident is the peak of the whole process; pages of "
-                 "the mapped weights and of the record's file count in it, so both are taken off (of the weights: "
-                 "as large as they are).", "",
-                 "| layers, N | losses walked | forward, s | walk of all losses, s | attention's part | of SGEMM "
-                 "peak | resident, GB | above weights and record, GB |", "|---|---|---|---|---|---|---|---|"]
+        """Each pair is measured by itself; the table has all that times.json knows."""
+        known = common.read_times(self.args.out).get("long", {})
         for layers, n in (map(int, pair.split(":")) for pair in self.args.long.split(",")):
-            model = self.gpt2(layers)
+            model, self.peak, commit = self.gpt2(layers), sgemm_peak(), common.commit()
             walk, meta = self.whole(model, n, "--memory", "4G")
             held = self.resident - sum(map(os.path.getsize, (
                 os.path.join(model, "model.safetensors"), self.record)))
             if layers == 4 and n >= self.args.once_from:
                 self.put_seconds(GPT2_4, {**self.known_seconds(GPT2_4), n: walk})
-            share = float(meta["seconds_attention"]) / float(meta["seconds_walk"])
-            lines.append(f"| {layers}, {n} | {self.words(n)} | {float(meta['seconds_forward']):.2f} | "
-                         f"{walk:.1f} | {100 * share:.0f} % | "
-                         f"{self.of_peak(walk, model, n, '--memory', '4G')} | {self.resident / 1e9:.2f} | "
-                         f"{held / 1e9:.2f} |")
-            print(lines[-1], file=sys.stderr, flush=True)
+            row = {"losses": self.words(n), "forward": float(meta["seconds_forward"]), "walk": walk,
+                   "attention": float(meta["seconds_attention"]) / float(meta["seconds_walk"]),
+                   "of_peak": self.of_peak(walk, model, n, "--memory", "4G"), "resident": self.resident,
+                   "above": held, "commit": commit, "sgemm": self.peak}
+            known[f"{layers}, {n}"] = row
+            self.put_times("long", f"{layers}, {n}", row)
+            print(f"  {layers}, {n}: {row}", file=sys.stderr, flush=True)
+        lines = ["Once each, grad_norm at resid_pre, --memory 4G. Where only some losses are walked, their time is "
+                 "multiplied by the FLOPs of all over theirs. Resident is the peak of the whole process; pages of "
+                 "the mapped weights and of the record's file count in it, so both are taken off (of the weights: "
+                 "as large as they are).", "",
+                 "| layers, N | losses walked | forward, s | walk of all losses, s | attention's part | of its run's "
+                 "SGEMM peak | resident, GB | above weights and record, GB | backflow |",
+                 "|---|---|---|---|---|---|---|---|---|"]
+        for name, row in sorted(known.items(), key=lambda item: [-int(item[0].split(",")[0]), int(item[0].split(",")[1])]):
+            lines.append(f"| {name} | {row['losses']} | {row['forward']:.2f} | {row['walk']:.1f} | "
+                         f"{100 * row['attention']:.0f} % | {row['of_peak']} of {row['sgemm']:.0f} GFLOP/s | "
+                         f"{row['resident'] / 1e9:.2f} | {row['above'] / 1e9:.2f} | {row['commit']} |")
+        self.peak = None
         return lines
 
     def zoom(self):
