@@ -9,7 +9,7 @@ them; medians of interleaved repeats, those of N from --once-from on taken once.
   scores     what each score costs on top of grad_norm at resid_pre (GPT-2-small shape)
   precision  f32 and bf16; both's error against f64 on small trained and random models
   threads    one thread against two
-  fold       with and without, and time against N (kjv-1m, its rotary positions extended)
+  fold       with and without, and time against N (kjv-1m, its rotary positions extended; GPT-2 width)
   growth     time against N (GPT-2 width, 4 layers)
   long       N = 1,024 on 12 layers; up to 4,096 on 4: time, memory, attention's share
   zoom       an overview of 64 blocks against all losses (GPT-2 width, 4 layers)
@@ -126,11 +126,13 @@ class Bench:
     def seconds(self, model, n, *options, text=None):
         return float(self.trace(model, n, *options, text=text)[0]["seconds_walk"])
 
+    def plan(self, model, n, *options):
+        return json.loads(subprocess.run(self.command(model, n, options) + ["--dry-run", "--json"], check=True,
+                                         capture_output=True, text=True).stdout)
+
     def flops(self, model, n, *options):
-        """Of the walk's products, as the plan counts them."""
-        plan = subprocess.run(self.command(model, n, options) + ["--dry-run", "--json"], check=True,
-                              capture_output=True, text=True).stdout
-        return json.loads(plan)["flops"]
+        """Of the walk's products, as the plan counts them: without the fold."""
+        return self.plan(model, n, *options)["flops"]
 
     def every(self, n):
         return self.args.every if n >= self.args.once_from else 1
@@ -234,24 +236,36 @@ class Bench:
             for t in (1, 2)})
 
     def fold(self):
-        model = common.stretch(os.path.join(self.args.cache, "kjv-1m-long"), KJV, 8192)
-        sizes, ways = self.args.sizes, {"with fold": (), "without fold": ("--no-fold",)}
-        found = self.race({(n, name): lambda n=n, way=way: self.seconds(model, n, *way)
-                           for n in sizes for name, way in ways.items()},
-                          [(n, name) for n in sizes if n >= self.args.once_from for name in ways])
-        lines = ["| kjv-1m, random tokens | with fold, seconds | without | without over with | largest row "
-                 "difference |", "|---|---|---|---|---|"]
-        for n in sizes:
-            a, b = (found[n, name] for name in ways)
-            norms = [self.trace(model, n, *way)[1]["flow.resid_pre.grad_norm"].copy()
-                     for way in ways.values()] if n < self.args.once_from else None
-            lines.append(f"| N = {n} | {a[0]:.3f} ({a[1]:.3f} to {a[2]:.3f}) | {b[0]:.3f} ({b[1]:.3f} to "
+        """A narrow model, then GPT-2's width; what is taken once is compared in that run."""
+        models = {"kjv-1m": (common.stretch(os.path.join(self.args.cache, "kjv-1m-long"), KJV, 8192), self.args.sizes),
+                  GPT2_4: (self.gpt2(4), self.args.fold_wide)}
+        ways, norms = {"with fold": (), "without fold": ("--no-fold",)}, {}
+
+        def run(name, n, way):
+            meta, arrays = self.trace(models[name][0], n, *ways[way])
+            if (name, n, way) not in norms:
+                norms[name, n, way] = arrays["flow.resid_pre.grad_norm"].copy()
+            return float(meta["seconds_walk"])
+
+        jobs = {(name, n, way): lambda key=(name, n, way): run(*key)
+                for name, (_, sizes) in models.items() for n in sizes for way in ways}
+        found = self.race(jobs, [key for key in jobs if key[1] >= self.args.once_from])
+        lines = ["| random tokens | with fold, seconds | without | without over with | largest row difference |",
+                 "|---|---|---|---|---|"]
+        for name, n in dict.fromkeys(key[:2] for key in jobs):
+            a, b = (found[name, n, way] for way in ways)
+            lines.append(f"| {name}, N = {n} | {a[0]:.3f} ({a[1]:.3f} to {a[2]:.3f}) | {b[0]:.3f} ({b[1]:.3f} to "
                          f"{b[2]:.3f}) | {b[0] / a[0]:.2f} | "
-                         f"{f'{row_error(*norms):.0e}' if norms else 'not taken'} |")
-        for name in ways:
-            times = {n: found[n, name][0] for n in sizes}
-            self.put_seconds(f"kjv-1m, {name}", times)
-            lines.append(f"\nTime {name} goes as N^{exponent(times):.2f}.")
+                         f"{row_error(*(norms[name, n, way] for way in ways)):.0e} |")
+        for way in ways:
+            times = {n: found["kjv-1m", n, way][0] for n in self.args.sizes}
+            self.put_seconds(f"kjv-1m, {way}", times)
+            lines.append(f"\nTime of kjv-1m {way} goes as N^{exponent(times):.2f}.")
+        model = models[GPT2_4][0]
+        without = {n: seconds for n, seconds in self.known_seconds(GPT2_4).items()
+                   if not self.plan(model, n)["folded"]}
+        without.update({n: found[GPT2_4, n, "without fold"][0] for n in self.args.fold_wide})
+        self.put_seconds(f"{GPT2_4}, without fold", without)
         return lines
 
     def growth(self):
@@ -288,7 +302,7 @@ class Bench:
         lines = ["Once each, grad_norm at resid_pre, --memory 4G. Where only some losses are walked, their time is "
                  "multiplied by the FLOPs of all over theirs. Resident is the peak of the whole process; pages of "
                  "the mapped weights and of the record's file count in it, so both are taken off (of the weights: "
-                 "as large as they are).", "",
+                 "as large as they are). The share of the peak counts what the walk needs without its fold.", "",
                  "| layers, N | losses walked | forward, s | walk of all losses, s | attention's part | of its run's "
                  "SGEMM peak | resident, GB | above weights and record, GB | backflow |",
                  "|---|---|---|---|---|---|---|---|---|"]
@@ -371,6 +385,7 @@ def parse_arguments():
     ap.add_argument("--repeats", type=int, default=5, help="interleaved (default: 5)")
     ap.add_argument("--n", type=int, default=128, help="positions of scores, precision, threads")
     ap.add_argument("--sizes", default="128,256,512,1024,2048", help="positions of fold and growth")
+    ap.add_argument("--fold-wide", default="768,1024", help="positions of fold at GPT-2's width")
     ap.add_argument("--once-from", type=int, default=1024, help="texts of so many positions are walked once only")
     ap.add_argument("--every", type=int, default=8, help="of these the walk takes every so-manieth loss only, "
                     "and its time stands for all by their FLOPs; 1: all")
@@ -386,7 +401,7 @@ def parse_arguments():
                     "times.json")
     ap.add_argument("--out", default="bench", help="the folder of these two")
     args = ap.parse_args()
-    args.sizes = [int(n) for n in args.sizes.split(",")]
+    args.sizes, args.fold_wide = ([int(n) for n in text.split(",")] for text in (args.sizes, args.fold_wide))
     unknown = set(args.only.split(",")) - set(SECTIONS)
     if unknown:
         ap.error(f"no section {', '.join(sorted(unknown))}, wanted some of {', '.join(SECTIONS)}")

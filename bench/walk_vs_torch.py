@@ -20,6 +20,7 @@ Modes, each a forward and the backward passes, from tokens to scores:
   backflow, all nine sites   the same with attn_out, mlp_out and each head's q, k, v, z: more than
               PyTorch's modes do, which keep to the residual sites
   backflow, one site         grad_norm at resid_pre alone: what recording costs
+  backflow in bf16           the residual sites with products of rounded operands
 Before timing, each PyTorch mode picks the fastest of both attention implementations and several
 chunk sizes at this N. Repeats are interleaved. All results are compared with those of the loop.
 A section of bench/RESULTS.md for each shape and N; --write replaces it.
@@ -44,10 +45,11 @@ import common
 
 RESIDUAL = "resid_pre,resid_mid,resid_final"
 BOTH = "grad_norm,grad_x_act"
-# rows of backflow's: (sites, scores)
-WAYS = {"backflow": (RESIDUAL, BOTH),
-        "backflow, all nine sites": (RESIDUAL + ",attn_out,mlp_out,q,k,v,z", BOTH),
-        "backflow, one site": ("resid_pre", "grad_norm")}
+# rows of backflow's: (sites, scores, precision)
+WAYS = {"backflow": (RESIDUAL, BOTH, "f32"),
+        "backflow, all nine sites": (RESIDUAL + ",attn_out,mlp_out,q,k,v,z", BOTH, "f32"),
+        "backflow, one site": ("resid_pre", "grad_norm", "f32"),
+        "backflow in bf16": (RESIDUAL, BOTH, "bf16")}
 SHAPES = {"gpt2": "GPT-2-small shape", "llama": "Llama shape of 16 layers, 1,024 wide"}
 
 
@@ -57,10 +59,10 @@ class Backflow:
 
     def __init__(self, args, folder, way, ids, targets, losses=None):
         tokens = ",".join(map(str, ids.tolist() + [int(targets[-1])]))
-        sites, scores = WAYS[way]
+        sites, scores, precision = WAYS[way]
         self.path = os.path.join(args.cache, "run.safetensors")
         self.command = [args.backflow, "trace", folder, "--tokens", tokens, "--sites", sites, "--scores",
-                        scores, "--threads", str(args.threads)]
+                        scores, "--precision", precision, "--threads", str(args.threads)]
         self.parts = {"forward": [], "walk": [], "process": []}
         self.losses, self.scale = losses, 1
         if losses:
@@ -191,7 +193,7 @@ def measure(jobs, repeats):
             seconds[mode].append(took)
             ref = norm if ref is None else ref
             differ = compare(norm, ref)
-            if not differ < 1e-3:
+            if not differ < (2e-2 if "bf16" in mode else 1e-3):
                 sys.exit(f"{mode} is off by {differ:g}: it does not do the same job")
             differs[mode] = max(differs[mode], differ)
             print(f"  repeat {r + 1} {mode}: {took:.2f} s", file=sys.stderr, flush=True)

@@ -11,8 +11,8 @@ static void print_plan_json(const bf_plan *p)
 {
     printf(
         "{\"positions\": %zu, \"losses\": %zu, \"rows\": %zu, \"chunks\": %zu, \"chunk_rows\": "
-        "%zu, \"bytes\": %zu, \"record_bytes\": %zu, \"flops\": ",
-        p->N, p->losses, p->rows, p->chunks, p->chunk_rows, p->bytes, p->record_bytes);
+        "%zu, \"bytes\": %zu, \"record_bytes\": %zu, \"folded\": %zu, \"flops\": ",
+        p->N, p->losses, p->rows, p->chunks, p->chunk_rows, p->bytes, p->record_bytes, p->folded);
     cli_print_json_number(p->flops);
     printf(", \"seconds\": ");
     cli_print_json_number(p->seconds);
@@ -33,6 +33,8 @@ void cli_print_plan(const cli_run *run)
     printf("chunks          %zu, the largest of %zu pairs\n", p->chunks, p->chunk_rows);
     printf("memory          %s for activations and gradients\n", cli_size_words(words, p->bytes));
     printf("record          %s\n", cli_size_words(words, p->record_bytes));
+    if (p->folded)
+        printf("folded          %zu positions pass their MLP as one matrix\n", p->folded);
     printf("work            %.3g GFLOP\n", p->flops * 1e-9);
     printf("estimated time  %s\n",
            p->seconds > 0.0 ? cli_time_words(words, p->seconds) : "not known");

@@ -203,6 +203,7 @@ static void overview_and_prune__come_to_the_same(void **state)
 static void fold__comes_to_the_same(void **state)
 {
     (void)state;
+    size_t fold = 0;
     for (size_t k = 0; k < N_MODELS * FAMILIES; k++) {
         const masked_model *m = &MODELS[k / FAMILIES];
         made_model made = FOLDING[strstr(m->extra, "compressive") ? 0 : k % FAMILIES];
@@ -211,15 +212,19 @@ static void fold__comes_to_the_same(void **state)
         made.gates = learnt_gates(m);
         bf_model *model = open_made(&made);
         bf_query query = masked_query(m, model, 64, BF_PRECISION_F64);
-        bf_record *folded = trace_of(model, &query);
+        const bool folds = folded(model, &query) > 0;
+        bf_record *with = trace_of(model, &query);
         query.no_fold = true;
-        bf_record *plain = trace_of(model, &query);
-        assert_true(furthest(plain, folded) < 1e-11);
-        assert_true(m->masked || first_difference(plain, folded)); /* else nothing was folded */
-        bf_record_free(folded);
-        bf_record_free(plain);
+        bf_record *without = trace_of(model, &query);
+        assert_true(furthest(without, with) < 1e-11);
+        assert_true(folds == !!first_difference(without, with));
+        fold += folds;
+        bf_record_free(with);
+        bf_record_free(without);
         bf_model_free(model);
     }
+    printf("%zu of %d fold\n", fold, N_MODELS * FAMILIES);
+    assert_true(fold > N_MODELS); /* short windows and segments leave too few rows */
 }
 
 /* --- cuts and masked tokens */

@@ -232,4 +232,21 @@ static inline size_t least_memory(const bf_model *model, bf_query query)
     return yes;
 }
 
+/* The numbers of a trace's plan; its arrays are gone. */
+static inline bf_job job_of(bf_model *model, const bf_query *query)
+{
+    bf_job job;
+    bf_error err = {0};
+    if (bf_job_make(&job, model, query, &err))
+        fail_msg("%s", err.msg);
+    bf_job_free(&job);
+    return job;
+}
+
+/* Positions that it folds. */
+static inline size_t folded(bf_model *model, const bf_query *query)
+{
+    return job_of(model, query).fold_below;
+}
+
 #endif

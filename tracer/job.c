@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A chunk needs no more than this, however much memory there is. */
-static const size_t chunk_bytes = (size_t)512 << 20, default_memory = (size_t)4 << 30;
+/* What attention takes at once, a chunk if nothing is folded, needs no more than this, however much memory
+ * there is. */
+static const size_t part_bytes = (size_t)512 << 20, default_memory = (size_t)4 << 30;
 
 static const char *const site_names[BF_SITES] = {"resid_pre", "resid_mid", "resid_final",
                                                  "attn_out", "mlp_out", "q", "k", "v", "z"};
@@ -164,25 +165,13 @@ static bf_code choose_layers(bf_job *job, bf_error *err)
     return BF_OK;
 }
 
-size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t chunk_rows)
-{
-    size_t rows = 0, end = first;
-    while (end < n) {
-        rows += bf_beam_rows(&beams[end]);
-        if (rows > chunk_rows && end > first)
-            break;
-        end++;
-    }
-    return end;
-}
-
-static size_t walk_bytes(const bf_job *job, size_t rows)
+static size_t walk_bytes(const bf_job *job, size_t rows, size_t part)
 {
     const bf_config *c = &job->config;
-    const bool paths = job->scores & (BF_SCORE_SHARE | BF_SCORE_EDGE);
+    const bool paths = job->scores & (BF_SCORE_SHARE | BF_SCORE_EDGE), fold = job->fold_below > 0;
     return job->query->precision == BF_PRECISION_F64
-               ? bf_walk_bytes_f64(c, job->N, rows, job->threads, job->fold_below > 0, paths)
-               : bf_walk_bytes_f32(c, job->N, rows, job->threads, job->fold_below > 0, paths);
+               ? bf_walk_bytes_f64(c, job->N, rows, part, job->threads, fold, paths)
+               : bf_walk_bytes_f32(c, job->N, rows, part, job->threads, fold, paths);
 }
 
 static size_t fixed_bytes(const bf_job *job)
@@ -190,33 +179,53 @@ static size_t fixed_bytes(const bf_job *job)
     return job->query->precision == BF_PRECISION_F64 ? bf_run_fixed_f64(job) : bf_run_fixed_f32(job);
 }
 
-/* Rows of a chunk of chunk_bytes. */
-static size_t usual_rows(const bf_job *job)
+/* Rows of a part of part_bytes. */
+static size_t usual_part(const bf_job *job)
 {
-    const size_t none = walk_bytes(job, 0);
-    return chunk_bytes / ((walk_bytes(job, 1024) - none) / 1024);
+    const size_t none = walk_bytes(job, 0, 0);
+    return part_bytes / ((walk_bytes(job, 1024, 1024) - none) / 1024);
 }
 
-/* With n rows at a position, two products of width F (three if gated) cost 2DFmn, its Jacobian
- * 2D^2 F(m-1) to form and 2D^2 n to use. Decided by what the text and the usual chunk hold, not by the
- * memory at hand, so that the bits do not depend on that; 1.5: forming runs less smoothly. */
-static size_t positions_to_fold(const bf_job *job)
+/* Rows of a chunk that the fold may count on: what the default memory holds beside such a part. Not what the
+ * memory at hand holds: whether a position is folded decides bits. */
+static size_t most_rows(const bf_job *job, size_t part)
 {
-    const bf_config *c = &job->config;
-    const double D = (double)c->D, F = (double)c->F, m = c->gated ? 3.0 : 2.0;
-    const double rows = 1.5 * D * F * (m - 1.0) / (F * m - D);
-    const double height = (double)usual_rows(job) / (double)job->N;
-    if (job->query->no_fold || job->scores & BF_SCORE_PARAM || F * m <= D || height < rows || (double)job->losses < rows)
-        return 0;
-    const double below = (double)job->N - rows;
-    return below > 0.0 ? (size_t)below : 0;
+    bf_job usual = *job;
+    usual.shared = fixed_bytes(&usual) > default_memory / 2;
+    const size_t fixed = fixed_bytes(&usual), beside = walk_bytes(job, 0, part),
+                 row = (walk_bytes(job, 1024, 0) - walk_bytes(job, 0, 0)) / 1024;
+    if (fixed > default_memory || beside > default_memory - fixed)
+        return part;
+    const size_t rows = (default_memory - fixed - beside) / row;
+    return rows > part ? rows : part;
+}
+
+/* Paths and band sums keep or read what attention does of all rows; parallel blocks hold back the MLP. */
+static bool one_part(const bf_job *job)
+{
+    return job->config.parallel || job->scores & (BF_SCORE_SHARE | BF_SCORE_EDGE | BF_SCORE_WEIGHT);
+}
+
+/* Fewer rows until they fit: of a part first, if it may be less than the chunk, for the more rows a chunk has
+ * the more its folds save; then of the chunk. */
+static void shrink(bf_job *job, size_t longest)
+{
+    const bool parts = job->fold_below && !one_part(job);
+    for (;;) {
+        job->part_rows = job->part_rows < job->chunk_rows ? job->part_rows : job->chunk_rows;
+        job->chunk_bytes = walk_bytes(job, job->chunk_rows, job->part_rows);
+        if (job->chunk_rows == longest || job->fixed_bytes + job->chunk_bytes <= job->memory)
+            return;
+        const size_t floor = parts && job->chunk_rows / 8 > longest ? job->chunk_rows / 8 : longest;
+        size_t *rows = parts && job->part_rows > floor ? &job->part_rows : &job->chunk_rows;
+        *rows = *rows * 7 / 8 > floor ? *rows * 7 / 8 : floor;
+    }
 }
 
 /* As many rows as the budget holds, at most the usual number, at least the longest loss. */
 static bf_code fit(bf_job *job, bf_error *err)
 {
     size_t rows = 0, longest = 0;
-    job->fold_below = positions_to_fold(job);
     for (size_t k = 0; k < job->losses; k++) {
         const bf_beam beam = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed,
                                           job->loss[k], job->lowest);
@@ -226,10 +235,15 @@ static bf_code fit(bf_job *job, bf_error *err)
     }
     if (job->query->check || job->blocks) /* sums of losses make long beams */
         longest = job->N;
-    const size_t usual = usual_rows(job);
-    job->chunk_rows = rows < usual ? rows : usual;
+    const size_t part = usual_part(job), most = one_part(job) ? part : most_rows(job, part);
+    const bf_code rc = bf_job_fold(job, most, err);
+    if (rc)
+        return rc;
+    job->chunk_rows = job->fold_below ? most : part;
+    job->chunk_rows = rows < job->chunk_rows ? rows : job->chunk_rows;
     job->chunk_rows = job->chunk_rows < longest ? longest : job->chunk_rows;
-    const size_t least = walk_bytes(job, longest);
+    job->part_rows = part < longest ? longest : part;
+    const size_t least = walk_bytes(job, longest, longest);
     job->fixed_bytes = fixed_bytes(job);
     if (job->fixed_bytes > job->memory / 2 || least > job->memory - job->fixed_bytes) {
         job->shared = true;
@@ -241,9 +255,7 @@ static bf_code fit(bf_job *job, bf_error *err)
                        "is %.1f MiB (--memory)", job->N,
                        ceil(((double)job->fixed_bytes + (double)least) / 104857.6) / 10.0,
                        (double)job->memory / 1048576.0);
-    while (job->chunk_rows > longest && job->fixed_bytes + walk_bytes(job, job->chunk_rows) > job->memory)
-        job->chunk_rows = job->chunk_rows * 7 / 8 > longest ? job->chunk_rows * 7 / 8 : longest;
-    job->chunk_bytes = walk_bytes(job, job->chunk_rows);
+    shrink(job, longest);
     return BF_OK;
 }
 

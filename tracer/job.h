@@ -23,11 +23,13 @@ typedef struct {
     unsigned sites, scores;
     size_t blocks, probes;    /* of the overview; 0: none */
     size_t fold_below;        /* positions that are folded */
+    double fold_saves;        /* floating-point operations that this saves */
     bool shared;              /* attention patterns are kept for one layer only */
     size_t *edge_start, edges; /* [losses] first edge of each loss, and their number; owned */
     const bf_tensor *reference; /* logprobs of the target's reference, or NULL; borrowed */
     size_t keep;              /* bytes of converted weights that may be kept */
     size_t fixed_bytes, chunk_bytes, chunk_rows; /* activations and sums; the rest, per chunk */
+    size_t part_rows;         /* of a chunk, that attention takes at once */
 } bf_job;
 
 /* Fill in and check. job is zeroed first; bf_job_free whatever the outcome. */
@@ -37,6 +39,9 @@ void bf_job_free(bf_job *job); /* owned arrays; NULL-safe */
 /* Parts of it: masks with the query's cut; inputs with the query's masked tokens hidden, and targets. */
 bf_code bf_job_masks(bf_job *job, bf_error *err);
 bf_code bf_job_hide(bf_job *job, bf_error *err);
+
+/* How many positions to fold, in chunks of at most so many rows: fold_below, fold_saves. */
+bf_code bf_job_fold(bf_job *job, size_t chunk_rows, bf_error *err);
 
 /* The record's tensors for this job: *specs is malloc'd, *n of them. */
 bf_code bf_job_specs(bf_tensor **specs, size_t *n, const bf_job *job, bf_error *err);
@@ -55,9 +60,6 @@ void bf_job_block_beams(bf_beam *beams, const bf_job *job);
 
 /* Floating-point operations of the products in all walks of losses and blocks. */
 double bf_job_flops(const bf_job *job);
-
-/* Beams first..*next-1 make the next chunk of at most chunk_rows rows. */
-size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t chunk_rows);
 
 /* The runs themselves, in float and double. */
 bf_code bf_run_f32(bf_record **out, const bf_job *job, const char *path, bf_check *checks,

@@ -34,3 +34,15 @@ size_t bf_edge_count(const bf_config *c, size_t N, size_t i, size_t l)
 {
     return 2 * c->H * bf_edge_pairs(c, N, bf_walk_span(c, N, (bf_span){0, i, i}, l + 1), l);
 }
+
+size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t most)
+{
+    size_t rows = 0, end = first;
+    while (end < n) {
+        rows += bf_beam_rows(&beams[end]);
+        if (rows > most && end > first)
+            break;
+        end++;
+    }
+    return end;
+}

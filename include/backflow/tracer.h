@@ -89,7 +89,8 @@ typedef struct {
     size_t chunk_rows;      /* rows of the largest */
     size_t bytes;           /* activations, gradients and scratch; weights and record not counted */
     size_t record_bytes;
-    double flops;           /* multiply-adds of the walk's matrix products, times two */
+    size_t folded;          /* positions that pass their MLP as one Jacobian (docs/performance.md) */
+    double flops;           /* multiply-adds of the walk's matrix products, times two, as if none did */
     double seconds;         /* an estimate from flops and a measured rate; 0: not known */
 } bf_plan;
 

@@ -7,6 +7,18 @@
 #include "base/gemm.h"
 #include "tracer/num/walk.h"
 
+/* Active rows and their positions, beam by beam; a beam's first and count are places in here. */
+typedef struct {
+    unsigned *row, *where;
+    size_t n;
+} bf_list;
+
+/* Attention keeps more of a row than the rest does, so it takes the chunk in parts: beams first..end-1,
+ * whose rows are row, row+1, ... */
+typedef struct {
+    size_t first, end, row;
+} bf_part;
+
 /* One worker's room. */
 typedef struct {
     real *in, *hidden, *gate, *normed, *out; /* tiles: [BF_TILE,..] */
@@ -20,15 +32,17 @@ typedef struct {
     const bf_config *c;
     bf_beam *beams;
     size_t n_beams, rows;
-    real *g, *dz, *dqkv;    /* [rows, D], [rows, dz_width], [rows, (H+2G)K] */
+    real *g;                /* [rows, D] */
+    real *dz, *dqkv;        /* of the part at hand: [its rows, HK], [its rows, (H+2G)K] */
     unsigned *pos, *beam;   /* [rows] */
     real *skip, *mlp, *heads; /* with paths: g before the MLP, what the MLP added [rows,D]; what each query
                                 head sent to k and v [rows,2HK], or NULL if no head shares them */
     real *pull;               /* with paths: projections of g [rows,(H+2G)K] */
-    unsigned *active, *where; /* [n_active] row, and its position */
-    unsigned *by_pos, *pos_start; /* with folding: active entries by position, [n_active], [N+1] */
+    bf_list above, below;   /* active rows above the attention of the layer at hand, and below it */
+    bf_list list;           /* those of the stage at hand: a piece of one of these */
+    unsigned *by_pos, *pos_start; /* with folding: active rows by position, [rows], [N+1] */
     real *size;             /* [rows] |g| at the last resid_pre */
-    size_t n_active;
+    bf_part part;
     R(bf_desk) *desks;
     size_t l;
     const R(bf_block) *b;
@@ -39,14 +53,14 @@ typedef struct {
 
 enum { BF_PART_Q = 1, BF_PART_KV = 2 };
 
-/* The rows of one task: n of them, from active[first]. */
+/* The rows of one task. */
 typedef struct {
-    size_t first, n, padded; /* padded: n rounded up so that BLAS treats every row alike */
+    size_t n, padded; /* padded: n rounded up so that BLAS treats every row alike */
     const unsigned *row;
     bool together; /* in one piece, and nothing to pad */
 } bf_tile;
 
-/* End the rows that are too small: off the active list, their cotangent set to 0. */
+/* End the rows that are too small: off the list above the next attention, their cotangent set to 0. */
 void R(bf_chunk_prune)(R(bf_chunk) *chunk);
 
 size_t R(bf_q_width)(const bf_config *c);
@@ -54,17 +68,25 @@ size_t R(bf_qkv_width)(const bf_config *c);
 
 /* Lay out the chunk in the walk's arena and number its rows. False if the arena is too small. */
 bool R(bf_chunk_take)(R(bf_chunk) *chunk);
-/* Make the active list: in each beam the rows of where it is. */
-void R(bf_chunk_activate)(R(bf_chunk) *chunk);
+/* The next part, of at most walk.part_rows rows: it begins where the one at hand ends. False: none left. */
+bool R(bf_chunk_next_part)(R(bf_chunk) *chunk);
+/* Add the part's rows of where its beams are to list, which is below, or above if nothing is active yet;
+ * they become the list at hand. */
+void R(bf_chunk_activate)(R(bf_chunk) *chunk, bf_list *list);
+/* The part's piece of a list. */
+bf_list R(bf_chunk_piece)(const R(bf_chunk) *chunk, bf_list list);
 
 void R(bf_run_tiles)(R(bf_chunk) *chunk, bf_task *task);
 bf_tile R(bf_tile_of)(const R(bf_chunk) *chunk, size_t task);
-/* The tile's rows of src [rows,width], in one piece and padded with zeros: in place, or in room. */
-const real *R(bf_tile_in)(const bf_tile *tile, const real *src, size_t width, real *room);
+/* The tile's rows of src, whose first is row `base` of the chunk, [rows,width], in one piece and padded with
+ * zeros: in place, or in room. */
+const real *R(bf_tile_in)(const bf_tile *tile, const real *src, size_t base, size_t width, real *room);
 
-/* With folding: what reaches the MLP's input norm, for rows of folded positions, to dz (rows D wide). */
+/* With folding: rows of folded positions pass the MLP and are off the list at hand. */
 void R(bf_chunk_fold)(R(bf_chunk) *chunk);
-size_t R(bf_dz_width)(const R(bf_walk) *walk);
+/* Scores of a row above the MLP. Then below: add what reached the input norm [D] to its g, and score that. */
+void R(bf_mlp_above)(const R(bf_chunk) *chunk, size_t row);
+void R(bf_mlp_below)(const R(bf_chunk) *chunk, size_t row, const real *normed);
 
 /* With paths (shares or edges): start a layer; note what the MLP added to a row; after a row's total g is
  * known, its shares; and the edges of all beams. */

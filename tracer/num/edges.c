@@ -66,8 +66,8 @@ static void write_alone(edge_pen *p, size_t r)
     const size_t N = p->head.N, K = p->head.K, rows = N * K;
     const unsigned pos = (unsigned)r;
     const R(bf_head_flow) flow = {.dk = p->alone, .dv = p->alone + rows, .dq = p->alone + 2 * rows,
-                                  .dz = p->s->dz + b->row * R(bf_dz_width)(p->s->w) + p->h * K,
-                                  .ldz = R(bf_dz_width)(p->s->w), .ldd = K, .lddq = K, .base = b->base};
+                                  .dz = p->s->dz + b->row * R(bf_q_width)(p->s->c) + p->h * K,
+                                  .ldz = R(bf_q_width)(p->s->c), .ldd = K, .lddq = K, .base = b->base};
     memset(p->alone, 0, 2 * rows * sizeof *p->alone);
     R(bf_attention_vjp)(&p->head, &flow, &pos, 1, p->ds, NULL);
     for (size_t j = 0; j <= r; j++) {
@@ -87,7 +87,7 @@ static void write_queries(edge_pen *p, size_t from, size_t end)
     const R(bf_chunk) *s = p->s;
     const bf_config *c = s->c;
     const bf_beam *b = p->b;
-    const size_t g = p->h / (c->H / c->G), K = c->K, ld = R(bf_qkv_width)(c), ldz = R(bf_dz_width)(s->w);
+    const size_t g = p->h / (c->H / c->G), K = c->K, ld = R(bf_qkv_width)(c), ldz = R(bf_q_width)(s->c);
     const size_t N = p->head.N;
     const bool alone = p->mask.delta && !bf_mask_cut(&p->mask, N - 1);
     for (size_t r = from; r < end && alone; r++)

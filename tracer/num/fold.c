@@ -4,69 +4,76 @@
 
 #include <string.h>
 
-/* Entries of the active list, position by position (a counting sort, stable). */
+/* Rows of the list at hand, position by position (a counting sort, stable). */
 static void sort_by_position(R(bf_chunk) *s)
 {
     const size_t N = s->w->acts->N;
     memset(s->pos_start, 0, (N + 1) * sizeof *s->pos_start);
-    for (size_t k = 0; k < s->n_active; k++)
-        s->pos_start[s->where[k] + 1]++;
+    for (size_t k = 0; k < s->list.n; k++)
+        s->pos_start[s->list.where[k] + 1]++;
     for (size_t j = 0; j < N; j++)
         s->pos_start[j + 1] += s->pos_start[j];
-    for (size_t k = 0; k < s->n_active; k++)
-        s->by_pos[s->pos_start[s->where[k]]++] = s->active[k];
+    for (size_t k = 0; k < s->list.n; k++)
+        s->by_pos[s->pos_start[s->list.where[k]]++] = s->list.row[k];
     memmove(s->pos_start + 1, s->pos_start, N * sizeof *s->pos_start);
     s->pos_start[0] = 0;
 }
 
-/* scaled [F,D] = diag(by) W [F,D]. */
-static void scale_rows(real *scaled, const R(bf_mat) *W, const real *by)
+/* scaled = diag(by) W, W [F,D] kept as it is: [D,F] if in_major. */
+static void scale_hidden(real *scaled, const R(bf_mat) *W, const real *by)
 {
-    for (size_t f = 0; f < W->out; f++)
-        for (size_t d = 0; d < W->in; d++)
-            scaled[f * W->in + d] = by[f] * W->w[W->in_major ? d * W->ld + f : f * W->ld + d];
+    const size_t rows = W->in_major ? W->in : W->out, columns = W->in_major ? W->out : W->in;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t k = 0; k < columns; k++)
+            scaled[r * columns + k] = W->w[r * W->ld + k] * by[W->in_major ? k : r];
+}
+
+/* jacobian [D,D] = W_out diag(by) W (+ what it holds). */
+static void add_product(const R(bf_chunk) *s, const R(bf_mat) *W, const real *by, bool add, R(bf_desk) *d)
+{
+    const size_t D = s->c->D, F = s->c->F;
+    const R(bf_mat) *out = &s->b->mlp_out;
+    scale_hidden(d->scaled, W, by);
+    R(bf_gemm)(out->in_major, W->in_major, D, D, F, 1, out->w, out->ld, d->scaled, W->in_major ? F : D, add,
+               d->jacobian, D);
 }
 
 static void form_jacobian(const R(bf_chunk) *s, size_t j, R(bf_desk) *d)
 {
     const bf_config *c = s->c;
-    const R(bf_mat) *out = &s->b->mlp_out;
     const real *slope = s->a->slope + j * c->F;
-    scale_rows(d->scaled, &s->b->mlp_in, c->gated ? s->a->gain + j * c->F : slope);
-    R(bf_gemm)(out->in_major, false, c->D, c->D, c->F, 1, out->w, out->ld, d->scaled, c->D, false,
-               d->jacobian, c->D);
-    if (!c->gated)
-        return;
-    scale_rows(d->scaled, &s->b->mlp_gate, slope);
-    R(bf_gemm)(out->in_major, false, c->D, c->D, c->F, 1, out->w, out->ld, d->scaled, c->D, true,
-               d->jacobian, c->D);
+    add_product(s, &s->b->mlp_in, c->gated ? s->a->gain + j * c->F : slope, false, d);
+    if (c->gated)
+        add_product(s, &s->b->mlp_gate, slope, true, d);
 }
 
 static void fold_task(void *context, size_t j, size_t worker)
 {
     R(bf_chunk) *s = context;
     R(bf_desk) *d = &s->desks[worker];
-    const size_t D = s->c->D, ld = R(bf_dz_width)(s->w), n = s->pos_start[j + 1] - s->pos_start[j];
-    const unsigned *row = s->by_pos + s->pos_start[j];
-    if (n == 0)
+    const size_t D = s->c->D, end = s->pos_start[j + 1];
+    if (s->pos_start[j] == end)
         return;
     form_jacobian(s, j, d);
-    for (size_t first = 0; first < n; first += BF_TILE) {
-        const size_t m = n - first < BF_TILE ? n - first : BF_TILE;
-        const size_t padded = (m + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
-        for (size_t k = 0; k < m; k++)
-            memcpy(d->in + k * D, s->g + row[first + k] * D, D * sizeof *d->in);
-        memset(d->in + m * D, 0, (padded - m) * D * sizeof *d->in);
-        R(bf_gemm_rows)(false, padded, D, D, d->in, D, d->jacobian, D, false, d->normed, D);
-        for (size_t k = 0; k < m; k++)
-            memcpy(s->dz + row[first + k] * ld, d->normed + k * D, D * sizeof *d->in);
+    for (size_t first = s->pos_start[j]; first < end; first += BF_TILE) {
+        bf_tile t = {.n = end - first < BF_TILE ? end - first : BF_TILE, .row = s->by_pos + first};
+        t.padded = (t.n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
+        for (size_t k = 0; k < t.n; k++)
+            R(bf_mlp_above)(s, t.row[k]);
+        const real *g = R(bf_tile_in)(&t, s->g, 0, D, d->in);
+        R(bf_gemm_rows)(false, t.padded, D, D, g, D, d->jacobian, D, false, d->normed, D);
+        for (size_t k = 0; k < t.n; k++)
+            R(bf_mlp_below)(s, t.row[k], d->normed + k * D);
+        R(bf_paths_mlp)(s, &t);
     }
 }
 
 void R(bf_chunk_fold)(R(bf_chunk) *s)
 {
-    if (!s->w->fold_below)
+    const size_t below = s->w->fold_below;
+    if (!below || s->l + 1 == s->c->L) /* above the top layer's attention a position has a row or two */
         return;
     sort_by_position(s);
-    bf_pool_run(s->w->pool, s->w->fold_below, fold_task, s);
+    bf_pool_run(s->w->pool, below, fold_task, s);
+    s->list = (bf_list){s->by_pos + s->pos_start[below], NULL, s->list.n - s->pos_start[below]};
 }

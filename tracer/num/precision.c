@@ -34,7 +34,8 @@ static bf_code walk_sample(real *norm, const R(bf_walk) *walk, const bf_job *job
     const R(bf_sink) sink = {.norm = {norm}, .layer_slot = job->layer_slot, .losses = s->n, .N = job->N};
     const R(bf_walk) again = {.c = walk->c, .params = walk->params, .acts = walk->acts,
                               .pool = walk->pool, .arena = walk->arena, .sink = &sink,
-                              .lowest = job->lowest, .stop = walk->stop};
+                              .lowest = job->lowest, .part_rows = job->part_rows,
+                              .stop = walk->stop};
     bf_beam beams[MOST];
     for (size_t k = 0; k < s->n; k++)
         beams[k] = bf_beam_make(walk->c, job->N, k, s->loss[k] - job->summed, s->loss[k], job->lowest);

@@ -13,33 +13,6 @@ static void score(const R(bf_chunk) *s, unsigned site, size_t heads, size_t row,
     R(bf_score)(s->w->sink, site, heads, s->l, s->beams[s->beam[row]].out, s->pos[row], g, a, width);
 }
 
-/* The rows of a tile that pass the MLP itself, and not a folded Jacobian: all, if nothing is folded. */
-static bf_tile unfolded(const R(bf_chunk) *s, const bf_tile *t, unsigned *room)
-{
-    bf_tile plain = *t;
-    if (!s->w->fold_below)
-        return plain;
-    plain.n = 0;
-    for (size_t k = 0; k < t->n; k++)
-        if (s->pos[t->row[k]] >= s->w->fold_below)
-            room[plain.n++] = t->row[k];
-    plain.row = room;
-    plain.padded = (plain.n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
-    plain.together = false;
-    return plain;
-}
-
-/* desk.normed holds the unfolded rows; make room and put the folded ones, which wait in dz, between. */
-static void merge_folded(const R(bf_chunk) *s, const bf_tile *t, size_t plain, real *normed)
-{
-    const size_t D = s->c->D, ld = R(bf_dz_width)(s->w);
-    for (size_t k = t->n; k-- > 0 && s->w->fold_below;) {
-        const bool folded = s->pos[t->row[k]] < s->w->fold_below;
-        const real *from = folded ? s->dz + t->row[k] * ld : normed + --plain * D;
-        memmove(normed + k * D, from, D * sizeof *normed);
-    }
-}
-
 /* The gradient of W [out,in] through one position is an outer product: its norm is |delta| |input|. */
 static void param(const R(bf_chunk) *s, unsigned which, size_t row, const real *delta, size_t n,
                   const real *input_norm)
@@ -66,12 +39,10 @@ static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
     const bf_config *c = s->c;
     R(bf_desk) *d = &s->desks[worker];
     const size_t F = c->F, D = c->D;
-    unsigned room[BF_TILE];
-    const bf_tile plain = unfolded(s, t, room);
-    const real *g = R(bf_tile_in)(&plain, s->g, D, d->in);
-    R(bf_linear_vjp)(d->hidden, F, g, D, plain.padded, &s->b->mlp_out, false, worker);
-    for (size_t k = 0; k < plain.n; k++) {
-        const size_t j = s->pos[plain.row[k]];
+    const real *g = R(bf_tile_in)(t, s->g, 0, D, d->in);
+    R(bf_linear_vjp)(d->hidden, F, g, D, t->padded, &s->b->mlp_out, false, worker);
+    for (size_t k = 0; k < t->n; k++) {
+        const size_t j = s->pos[t->row[k]];
         const real *slope = s->a->slope + j * F, *gain = c->gated ? s->a->gain + j * F : NULL;
         real *h = d->hidden + k * F, *gate = d->gate + k * F;
         for (size_t f = 0; f < F; f++) {
@@ -80,61 +51,62 @@ static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
             if (gain)
                 h[f] = dh * gain[f];
         }
-        param_mlp(s, plain.row[k], gain ? h : gate, gain ? gate : NULL);
+        param_mlp(s, t->row[k], gain ? h : gate, gain ? gate : NULL);
     }
-    R(bf_linear_vjp)(d->normed, D, d->hidden, F, plain.padded, &s->b->mlp_in, false, worker);
+    R(bf_linear_vjp)(d->normed, D, d->hidden, F, t->padded, &s->b->mlp_in, false, worker);
     if (c->gated)
-        R(bf_linear_vjp)(d->normed, D, d->gate, F, plain.padded, &s->b->mlp_gate, true, worker);
-    merge_folded(s, t, plain.n, d->normed);
+        R(bf_linear_vjp)(d->normed, D, d->gate, F, t->padded, &s->b->mlp_gate, true, worker);
 }
 
-/* From attn_out to z. */
-static void out_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
+void R(bf_mlp_above)(const R(bf_chunk) *s, size_t row)
+{
+    const size_t D = s->c->D;
+    const real *g = s->g + row * D;
+    score(s, BF_SITE_MLP_OUT, 1, row, g, s->a->mlp_out + s->pos[row] * D, D);
+    param(s, BF_PARAM_MLP_OUT, row, g, D, s->a->norm_hidden);
+}
+
+void R(bf_mlp_below)(const R(bf_chunk) *s, size_t row, const real *normed)
 {
     const bf_config *c = s->c;
-    const size_t D = c->D, width = R(bf_q_width)(c), ld = R(bf_dz_width)(s->w);
-    const real *g = R(bf_tile_in)(t, s->g, D, s->desks[worker].in);
-    const bool in_place = t->together && ld == width;
-    real *dz = in_place ? s->dz + t->row[0] * ld : s->desks[worker].out;
-    R(bf_linear_vjp)(dz, width, g, D, t->padded, &s->b->o, false, worker);
-    for (size_t k = 0; k < t->n; k++) {
-        const size_t row = t->row[k], j = s->pos[row];
-        if (!in_place)
-            memcpy(s->dz + row * ld, dz + k * width, width * sizeof *dz);
-        param(s, BF_PARAM_O, row, s->g + row * D, D, s->a->norm_z);
-        score(s, BF_SITE_ATTN_OUT, 1, row, s->g + row * D, s->a->attn_out + j * D, D);
-        score(s, BF_SITE_Z, c->H, row, dz + k * width, s->a->z + j * width, c->K);
-    }
+    const size_t D = c->D, j = s->pos[row];
+    const real *x = (c->parallel ? s->a->resid_pre : s->a->resid_mid) + j * D;
+    real *g = s->g + row * D;
+    R(bf_norm_vjp)(g, normed, x, s->a->mean2[j], s->a->rstd2[j], s->b->norm2_w, c->norm, D);
+    if (!c->parallel)
+        score(s, BF_SITE_RESID_MID, 1, row, g, x, D);
 }
 
 static void mlp_task(void *context, size_t task, size_t worker)
 {
     R(bf_chunk) *s = context;
+    const bf_tile t = R(bf_tile_of)(s, task);
+    for (size_t k = 0; k < t.n; k++)
+        R(bf_mlp_above)(s, t.row[k]);
+    mlp_vjp(s, &t, worker);
+    for (size_t k = 0; k < t.n; k++)
+        R(bf_mlp_below)(s, t.row[k], s->desks[worker].normed + k * s->c->D);
+    R(bf_paths_mlp)(s, &t);
+}
+
+/* From attn_out to z. */
+static void out_task(void *context, size_t task, size_t worker)
+{
+    R(bf_chunk) *s = context;
     const bf_config *c = s->c;
     const bf_tile t = R(bf_tile_of)(s, task);
-    const size_t D = c->D;
-    R(bf_desk) *d = &s->desks[worker];
-    const real *x = c->parallel ? s->a->resid_pre : s->a->resid_mid;
+    const size_t D = c->D, width = R(bf_q_width)(c);
+    const real *g = R(bf_tile_in)(&t, s->g, 0, D, s->desks[worker].in);
+    real *dz = t.together ? s->dz + (t.row[0] - s->part.row) * width : s->desks[worker].out;
+    R(bf_linear_vjp)(dz, width, g, D, t.padded, &s->b->o, false, worker);
     for (size_t k = 0; k < t.n; k++) {
-        score(s, BF_SITE_MLP_OUT, 1, t.row[k], s->g + t.row[k] * D,
-              s->a->mlp_out + s->pos[t.row[k]] * D, D);
-        param(s, BF_PARAM_MLP_OUT, t.row[k], s->g + t.row[k] * D, D, s->a->norm_hidden);
-    }
-    mlp_vjp(s, &t, worker);
-    for (size_t k = 0; k < t.n && !c->parallel; k++) {
         const size_t row = t.row[k], j = s->pos[row];
-        real *g = s->g + row * D;
-        R(bf_norm_vjp)(g, d->normed + k * D, x + j * D, s->a->mean2[j], s->a->rstd2[j],
-                       s->b->norm2_w, c->norm, D);
-        score(s, BF_SITE_RESID_MID, 1, row, g, s->a->resid_mid + j * D, D);
+        if (!t.together)
+            memcpy(s->dz + (row - s->part.row) * width, dz + k * width, width * sizeof *dz);
+        param(s, BF_PARAM_O, row, s->g + row * D, D, s->a->norm_z);
+        score(s, BF_SITE_ATTN_OUT, 1, row, s->g + row * D, s->a->attn_out + j * D, D);
+        score(s, BF_SITE_Z, c->H, row, dz + k * width, s->a->z + j * width, c->K);
     }
-    out_vjp(s, &t, worker);
-    for (size_t k = 0; k < t.n && c->parallel; k++) {
-        const size_t row = t.row[k], j = s->pos[row];
-        R(bf_norm_vjp)(s->g + row * D, d->normed + k * D, x + j * D, s->a->mean2[j],
-                       s->a->rstd2[j], s->b->norm2_w, c->norm, D);
-    }
-    R(bf_paths_mlp)(s, &t);
 }
 
 /* Sum over j of dk: 0 in exact arithmetic where keys are not rotated. */
@@ -159,13 +131,13 @@ static void attention_task(void *context, size_t task, size_t worker)
     R(bf_chunk) *s = context;
     const bf_config *c = s->c;
     const size_t G = c->G, K = c->K, per = c->H / G, ld = R(bf_qkv_width)(c);
-    const bf_beam *b = &s->beams[s->n_beams - 1 - task / G];
-    const size_t g = task % G, n = bf_beam_rows(b);
+    const bf_beam *b = &s->beams[s->part.end - 1 - task / G];
+    const size_t g = task % G, n = bf_beam_rows(b), row = b->row - s->part.row;
     R(bf_desk) *d = &s->desks[worker];
     const bool watch = s->w->residuals != NULL;
-    real *rows = s->dqkv + b->row * ld;
+    real *rows = s->dqkv + row * ld;
     R(bf_head_flow) flow = {.dk = rows + (c->H + g) * K, .dv = rows + (c->H + G + g) * K,
-                            .ldd = ld, .lddq = ld, .ldz = R(bf_dz_width)(s->w), .base = b->base};
+                            .ldd = ld, .lddq = ld, .ldz = R(bf_q_width)(c), .base = b->base};
     for (size_t j = 0; j < n; j++) {
         memset(rows + j * ld + g * per * K, 0, per * K * sizeof *rows);
         memset(flow.dk + j * ld, 0, K * sizeof *rows);
@@ -176,8 +148,8 @@ static void attention_task(void *context, size_t task, size_t worker)
             R(bf_paths_head)(s, b, h, &flow);
         const R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
         flow.dq = rows + h * K;
-        flow.dz = s->dz + b->row * flow.ldz + h * K;
-        R(bf_attention_vjp)(&head, &flow, s->where + b->first, b->count, d->attention,
+        flow.dz = s->dz + row * flow.ldz + h * K;
+        R(bf_attention_vjp)(&head, &flow, s->above.where + b->first, b->count, d->attention,
                             watch ? &d->softmax_rows : NULL);
     }
     if (s->heads)
@@ -202,7 +174,7 @@ static void finish_qkv(const R(bf_chunk) *s, size_t row)
 {
     const bf_config *c = s->c;
     const size_t k = R(bf_q_width)(c), v = k + c->G * c->K;
-    real *dqkv = s->dqkv + row * R(bf_qkv_width)(c);
+    real *dqkv = s->dqkv + (row - s->part.row) * R(bf_qkv_width)(c);
     const real *a = s->a->qkv + s->pos[row] * R(bf_qkv_width)(c);
     if (s->parts & BF_PART_Q) {
         unrotate(s, row, dqkv, c->H);
@@ -240,7 +212,7 @@ static void qkv_task(void *context, size_t task, size_t worker)
     R(bf_desk) *d = &s->desks[worker];
     for (size_t k = 0; k < t.n; k++)
         finish_qkv(s, t.row[k]);
-    const real *dqkv = R(bf_tile_in)(&t, s->dqkv, ld, d->in);
+    const real *dqkv = R(bf_tile_in)(&t, s->dqkv, s->part.row, ld, d->in);
     bool add = false;
     for (size_t p = 0, at = 0; p < 3; at += s->b->qkv[p].out, p++) {
         if (!(s->parts & (p ? BF_PART_KV : BF_PART_Q)))
@@ -271,9 +243,10 @@ static void seed(R(bf_chunk) *s)
     const size_t D = s->c->D;
     const real *w = R(bf_params_final_w)(s->w->params);
     memset(s->g, 0, s->rows * D * sizeof *s->g);
-    R(bf_chunk_activate)(s);
-    for (size_t k = 0; k < s->n_active; k++) {
-        const size_t row = s->active[k], j = s->where[k];
+    while (R(bf_chunk_next_part)(s))
+        R(bf_chunk_activate)(s, &s->above);
+    for (size_t k = 0; k < s->above.n; k++) {
+        const size_t row = s->above.row[k], j = s->above.where[k];
         real *g = s->g + row * D;
         R(bf_norm_vjp)(g, acts->dfinal + j * D, acts->resid_final + j * D, acts->mean[j],
                        acts->rstd[j], w, s->c->norm, D);
@@ -290,38 +263,60 @@ static void attend(R(bf_chunk) *s)
 {
     const double start = bf_seconds();
     R(bf_acts_pattern)(s->w->acts, s->c, s->l, s->w->pool);
-    bf_pool_run(s->w->pool, s->n_beams * s->c->G, attention_task, s);
+    bf_pool_run(s->w->pool, (s->part.end - s->part.first) * s->c->G, attention_task, s);
     if (s->w->seconds_attention)
         *s->w->seconds_attention += bf_seconds() - start;
 }
 
-/* In the top layer only a beam's own rows have a query: q is done for those, k and v for all. */
-static void walk_layer(R(bf_chunk) *s)
+static void walk_mlp(R(bf_chunk) *s)
 {
-    const bool top = s->l + 1 == s->c->L;
-    R(bf_chunk_bands)(s, s->w->bands.mlp_out, s->g, s->c->D);
-    R(bf_paths_start)(s);
+    s->list = s->above;
     R(bf_chunk_fold)(s);
     R(bf_run_tiles)(s, mlp_task);
-    if (!s->c->parallel) /* else attention's output met the same cotangent */
-        R(bf_chunk_bands)(s, s->w->bands.attn_out, s->g, s->c->D);
+}
+
+/* In the top layer only a beam's own rows have a query: q is done for those, k and v for all. */
+static void walk_attention(R(bf_chunk) *s)
+{
+    const bool top = s->l + 1 == s->c->L;
+    const bf_mask mask = bf_config_mask(s->c, s->l);
     attend(s);
+    s->list = R(bf_chunk_piece)(s, s->above);
     s->parts = BF_PART_Q;
     if (top)
         R(bf_run_tiles)(s, qkv_task);
-    const bf_mask mask = bf_config_mask(s->c, s->l);
-    for (size_t b = 0; b < s->n_beams; b++) {
+    for (size_t b = s->part.first; b < s->part.end; b++) {
         s->beams[b].above = s->beams[b].at;
         s->beams[b].at = bf_mask_reach(&mask, s->beams[b].at, s->w->acts->N);
     }
-    R(bf_chunk_activate)(s);
+    R(bf_chunk_activate)(s, &s->below);
     s->parts = top ? BF_PART_KV : BF_PART_Q | BF_PART_KV;
     R(bf_run_tiles)(s, qkv_task);
+}
+
+static void walk_layer(R(bf_chunk) *s)
+{
+    R(bf_chunk_bands)(s, s->w->bands.mlp_out, s->g, s->c->D);
+    R(bf_paths_start)(s);
+    if (!s->c->parallel)
+        walk_mlp(s);
+    if (!s->c->parallel) /* else attention's output met the same cotangent */
+        R(bf_chunk_bands)(s, s->w->bands.attn_out, s->g, s->c->D);
+    while (R(bf_chunk_next_part)(s)) {
+        s->list = R(bf_chunk_piece)(s, s->above);
+        R(bf_run_tiles)(s, out_task);
+        if (s->c->parallel)
+            walk_mlp(s);
+        walk_attention(s);
+    }
     R(bf_chunk_bands)(s, s->w->bands.qkv, s->dqkv, R(bf_qkv_width)(s->c));
     R(bf_paths_share)(s);
     R(bf_paths_edges)(s);
     R(bf_chunk_sums)(s);
     R(bf_chunk_probe)(s);
+    const bf_list used = s->above;
+    s->above = s->below;
+    s->below = (bf_list){used.row, used.where, 0};
     if (s->w->tolerance > 0.0 && s->l > s->w->lowest)
         R(bf_chunk_prune)(s);
 }

@@ -81,6 +81,8 @@ typedef struct {
     R(bf_probe) probe;
     bf_residuals *residuals; /* NULL: not measured */
     size_t lowest;           /* layer at which the walk may end */
+    size_t part_rows;        /* attention takes a chunk in parts of at most so many rows (0: at once); a chunk with paths or
+                              * band sums, or of parallel blocks, must be one part */
     size_t fold_below;       /* positions under this pass their MLP as one D x D Jacobian */
     unsigned signs;          /* 0: losses are summed as they are; k: with the k-th random signs */
     double tolerance;        /* > 0: after each layer, rows under tolerance times their beam's largest end */
@@ -97,10 +99,12 @@ bf_span bf_walk_span(const bf_config *config, size_t N, bf_span from, size_t low
 bf_beam bf_beam_make(const bf_config *config, size_t N, size_t out, size_t lo, size_t own,
                      size_t lowest);
 size_t bf_beam_rows(const bf_beam *beam);
-/* Bytes of arena for a chunk of so many rows; with folding, with shares or edges. */
-size_t bf_walk_bytes_f32(const bf_config *config, size_t N, size_t rows, size_t threads, bool fold,
+/* Beams first..end-1 of n make the next chunk, or part of one, of at most so many rows; at least one beam. */
+size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t rows);
+/* Bytes of arena for a chunk of so many rows in parts of so many; with folding, with shares or edges. */
+size_t bf_walk_bytes_f32(const bf_config *config, size_t N, size_t rows, size_t part, size_t threads, bool fold,
                          bool paths);
-size_t bf_walk_bytes_f64(const bf_config *config, size_t N, size_t rows, size_t threads, bool fold,
+size_t bf_walk_bytes_f64(const bf_config *config, size_t N, size_t rows, size_t part, size_t threads, bool fold,
                          bool paths);
 /* Walk beams[0..n) back and write their scores. Fills at, above, row, first, count.
  * BF_ENOMEM, BF_ENONFINITE (names the layer), BF_EINTERRUPTED. */
