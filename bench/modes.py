@@ -314,15 +314,17 @@ class Bench:
         return lines
 
     def zoom(self):
-        n, blocks, probes = self.args.zoom_n, min(64, self.args.zoom_n // 4), self.args.probes
-        base = f"all losses (walked: {self.words(n)})"
-        model = self.gpt2(4)
-        return self.compare(f"{GPT2_4}, N = {n}: overview of {blocks} blocks", base, {
-            base: lambda: self.whole(model, n)[0],
-            "grad_x_act": lambda: self.seconds(model, n, "--blocks", str(blocks), "--scores", "grad_x_act"),
-            f"grad_norm, {probes} probes": lambda: self.seconds(
-                model, n, "--blocks", str(blocks), "--probes", str(probes))},
-            [base] if n >= self.args.once_from else [])
+        n, blocks = self.args.zoom_n, min(64, self.args.zoom_n // 4)
+        model, known = self.gpt2(4), self.known_seconds(GPT2_4).get(n)
+        base = "all losses (of section long)" if known else f"all losses (walked: {self.words(n)})"
+        jobs = {base: lambda: known or self.whole(model, n)[0],
+                "grad_x_act": lambda: self.seconds(model, n, "--blocks", str(blocks), "--scores", "grad_x_act")}
+        for k in self.args.probes.split(","):
+            jobs[f"grad_norm, {k} probes"] = lambda k=k: self.seconds(model, n, "--blocks", str(blocks),
+                                                                      "--probes", k)
+        found = self.race(jobs, [base] if n >= self.args.once_from else [])
+        return self.table(f"{GPT2_4}, N = {n}: overview of {blocks} blocks", base, found) + [
+            "; ".join(f"{name}: {found[base][0] / found[name][0]:.1f} times faster" for name in list(jobs)[1:]) + "."]
 
     def big(self):
         layers = self.args.big_layers
@@ -389,7 +391,7 @@ def parse_arguments():
     ap.add_argument("--once-from", type=int, default=1024, help="texts of so many positions are walked once only")
     ap.add_argument("--every", type=int, default=8, help="of these the walk takes every so-manieth loss only, "
                     "and its time stands for all by their FLOPs; 1: all")
-    ap.add_argument("--probes", type=int, default=8, help="of section zoom")
+    ap.add_argument("--probes", default="2,8", help="of section zoom")
     ap.add_argument("--long", default="12:1024,4:1024,4:2048,4:4096", help="LAYERS:N of section long")
     ap.add_argument("--zoom-n", type=int, default=2048)
     ap.add_argument("--big-layers", type=int, default=22)
