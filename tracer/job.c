@@ -186,14 +186,15 @@ static size_t usual_part(const bf_job *job)
     return part_bytes / ((walk_bytes(job, 1024, 1024) - none) / 1024);
 }
 
-/* Rows of a chunk that the fold may count on: what the default memory holds beside such a part. Not what the
- * memory at hand holds: whether a position is folded decides bits. */
+/* Rows of a chunk that the fold may count on: what the default memory holds beside such a part, with one thread.
+ * Not what the memory at hand holds, nor with how many: whether a position is folded decides bits. */
 static size_t most_rows(const bf_job *job, size_t part)
 {
     bf_job usual = *job;
+    usual.threads = 1;
     usual.shared = fixed_bytes(&usual) > default_memory / 2;
-    const size_t fixed = fixed_bytes(&usual), beside = walk_bytes(job, 0, part),
-                 row = (walk_bytes(job, 1024, 0) - walk_bytes(job, 0, 0)) / 1024;
+    const size_t fixed = fixed_bytes(&usual), beside = walk_bytes(&usual, 0, part),
+                 row = (walk_bytes(&usual, 1024, 0) - walk_bytes(&usual, 0, 0)) / 1024;
     if (fixed > default_memory || beside > default_memory - fixed)
         return part;
     const size_t rows = (default_memory - fixed - beside) / row;
