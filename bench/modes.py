@@ -261,11 +261,12 @@ class Bench:
             times = {n: found["kjv-1m", n, way][0] for n in self.args.sizes}
             self.put_seconds(f"kjv-1m, {way}", times)
             lines.append(f"\nTime of kjv-1m {way} goes as N^{exponent(times):.2f}.")
-        model = models[GPT2_4][0]
-        without = {n: seconds for n, seconds in self.known_seconds(GPT2_4).items()
-                   if not self.plan(model, n)["folded"]}
+        model, known = models[GPT2_4][0], self.known_seconds(GPT2_4)
+        without = {n: seconds for n, seconds in known.items() if not self.plan(model, n)["folded"]}
         without.update({n: found[GPT2_4, n, "without fold"][0] for n in self.args.fold_wide})
+        known.update({n: found[GPT2_4, n, "with fold"][0] for n in self.args.fold_wide})
         self.put_seconds(f"{GPT2_4}, without fold", without)
+        self.put_seconds(GPT2_4, known)
         return lines
 
     def growth(self):

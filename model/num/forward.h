@@ -88,6 +88,10 @@ size_t R(bf_forward_scratch)(const bf_config *config, size_t N);
 /* y [rows,out] = x [rows,in] W^T + b, shared out over the pool. b NULL: none. */
 void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, const R(bf_mat) *W,
                   const real *b, bf_pool *pool);
+/* C [M,N] (+)= A [M,K] B [K,N] as bf_gemm's (base/gemm.h), by the library that multiplies with weights like these;
+ * serial. */
+void R(bf_product)(const R(bf_mat) *like, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
+                   const real *A, size_t lda, const real *B, size_t ldb, bool add, real *C, size_t ldc);
 /* dx [rows,in] = dy [rows,out] W, shared out over the pool. */
 void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool);
 /* dx [rows,in] (+)= dy [rows,out] W: the VJP, serial, one call a tile. rows: a multiple of BF_GRANULE,

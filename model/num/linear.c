@@ -12,18 +12,18 @@ typedef struct {
     size_t ldy, ldx, rows, row_tiles, cols;
 } linear_job;
 
-/* C [rows,n] (+)= A B, B [K,n] of W's values from w on, stored as W is (tb: rows of C's columns). */
-static void multiply(const R(bf_mat) *W, size_t worker, bool tb, size_t rows, size_t n, size_t K,
-                     const real *A, size_t lda, const real *w, bool add, real *C, size_t ldc)
+void R(bf_product)(const R(bf_mat) *like, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
+                   const real *A, size_t lda, const real *B, size_t ldb, bool add, real *C, size_t ldc)
 {
 #if BF_BITS == 32
-    if (W->room) {
-        bf_room_gemm_f32(W->room, worker, false, tb, rows, n, K, A, lda, w, W->ld, add, C, ldc);
+    if (like->room) {
+        bf_room_gemm_f32(like->room, worker, ta, tb, M, N, K, A, lda, B, ldb, add, C, ldc);
         return;
     }
 #endif
+    (void)like;
     (void)worker;
-    R(bf_gemm)(false, tb, rows, n, K, 1, A, lda, w, W->ld, add, C, ldc);
+    R(bf_gemm)(ta, tb, M, N, K, 1, A, lda, B, ldb, add, C, ldc);
 }
 
 /* Columns of a product n columns wide that one task takes: each task packs all of the other operand, so
@@ -47,8 +47,8 @@ static void linear_task(void *context, size_t task, size_t worker)
     for (size_t r = 0; r < n && c->b; r++)
         for (size_t o = 0; o < m; o++)
             y[r * c->ldy + o] = c->b[o0 + o];
-    multiply(W, worker, !W->in_major, n, m, W->in, c->x + r0 * c->ldx, c->ldx,
-             W->w + (W->in_major ? o0 : o0 * W->ld), c->b != NULL, y, c->ldy);
+    R(bf_product)(W, worker, false, !W->in_major, n, m, W->in, c->x + r0 * c->ldx, c->ldx,
+                  W->w + (W->in_major ? o0 : o0 * W->ld), W->ld, c->b != NULL, y, c->ldy);
 }
 
 void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, const R(bf_mat) *W,
@@ -64,8 +64,8 @@ static void back_task(void *context, size_t task, size_t worker)
     const linear_job *c = context;
     const R(bf_mat) *W = c->W;
     const size_t d0 = task * c->cols, n = W->in - d0 < c->cols ? W->in - d0 : c->cols;
-    multiply(W, worker, W->in_major, c->rows, n, W->out, c->x, W->out,
-             W->w + (W->in_major ? d0 * W->ld : d0), false, c->y + d0, W->in);
+    R(bf_product)(W, worker, false, W->in_major, c->rows, n, W->out, c->x, W->out,
+                  W->w + (W->in_major ? d0 * W->ld : d0), W->ld, false, c->y + d0, W->in);
 }
 
 void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool)
@@ -82,7 +82,7 @@ void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t
         return;
 #endif
     if (W->room) /* whose rows do not depend on where they stand, either: tests/test_packed.c */
-        multiply(W, worker, W->in_major, rows, W->in, W->out, dy, lddy, W->w, add, dx, lddx);
+        R(bf_product)(W, worker, false, W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
     else
         R(bf_gemm_rows)(W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
 }

@@ -20,48 +20,55 @@ static void sort_by_position(R(bf_chunk) *s)
 }
 
 /* scaled = diag(by) W, W [F,D] kept as it is: [D,F] if in_major. */
-static void scale_hidden(real *scaled, const R(bf_mat) *W, const real *by)
+BF_HOT static void scale_hidden(real *scaled, const R(bf_mat) *W, const real *by)
 {
     const size_t rows = W->in_major ? W->in : W->out, columns = W->in_major ? W->out : W->in;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t k = 0; k < columns; k++)
-            scaled[r * columns + k] = W->w[r * W->ld + k] * by[W->in_major ? k : r];
+    for (size_t r = 0; r < rows; r++) {
+        const real *w = W->w + r * W->ld;
+        real *to = scaled + r * columns;
+        for (size_t k = 0; k < columns && W->in_major; k++)
+            to[k] = w[k] * by[k];
+        for (size_t k = 0; k < columns && !W->in_major; k++)
+            to[k] = w[k] * by[r];
+    }
 }
 
 /* jacobian [D,D] = W_out diag(by) W (+ what it holds). */
-static void add_product(const R(bf_chunk) *s, const R(bf_mat) *W, const real *by, bool add, R(bf_desk) *d)
+static void add_product(const R(bf_chunk) *s, const R(bf_mat) *W, const real *by, bool add, size_t worker)
 {
     const size_t D = s->c->D, F = s->c->F;
     const R(bf_mat) *out = &s->b->mlp_out;
+    const R(bf_desk) *d = &s->desks[worker];
     scale_hidden(d->scaled, W, by);
-    R(bf_gemm)(out->in_major, W->in_major, D, D, F, 1, out->w, out->ld, d->scaled, W->in_major ? F : D, add,
-               d->jacobian, D);
+    R(bf_product)(out, worker, out->in_major, W->in_major, D, D, F, out->w, out->ld, d->scaled,
+                  W->in_major ? F : D, add, d->jacobian, D);
 }
 
-static void form_jacobian(const R(bf_chunk) *s, size_t j, R(bf_desk) *d)
+static void form_jacobian(const R(bf_chunk) *s, size_t j, size_t worker)
 {
     const bf_config *c = s->c;
     const real *slope = s->a->slope + j * c->F;
-    add_product(s, &s->b->mlp_in, c->gated ? s->a->gain + j * c->F : slope, false, d);
+    add_product(s, &s->b->mlp_in, c->gated ? s->a->gain + j * c->F : slope, false, worker);
     if (c->gated)
-        add_product(s, &s->b->mlp_gate, slope, true, d);
+        add_product(s, &s->b->mlp_gate, slope, true, worker);
 }
 
 static void fold_task(void *context, size_t j, size_t worker)
 {
     R(bf_chunk) *s = context;
-    R(bf_desk) *d = &s->desks[worker];
+    const R(bf_desk) *d = &s->desks[worker];
+    const R(bf_mat) jacobian = {.w = d->jacobian, .out = s->c->D, .in = s->c->D, .ld = s->c->D, .room = s->b->mlp_out.room};
     const size_t D = s->c->D, end = s->pos_start[j + 1];
     if (s->pos_start[j] == end)
         return;
-    form_jacobian(s, j, d);
+    form_jacobian(s, j, worker);
     for (size_t first = s->pos_start[j]; first < end; first += BF_TILE) {
         bf_tile t = {.n = end - first < BF_TILE ? end - first : BF_TILE, .row = s->by_pos + first};
         t.padded = (t.n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
         for (size_t k = 0; k < t.n; k++)
             R(bf_mlp_above)(s, t.row[k]);
         const real *g = R(bf_tile_in)(&t, s->g, 0, D, d->in);
-        R(bf_gemm_rows)(false, t.padded, D, D, g, D, d->jacobian, D, false, d->normed, D);
+        R(bf_linear_vjp)(d->normed, D, g, D, t.padded, &jacobian, false, worker);
         for (size_t k = 0; k < t.n; k++)
             R(bf_mlp_below)(s, t.row[k], d->normed + k * D);
         R(bf_paths_mlp)(s, &t);
