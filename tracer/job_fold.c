@@ -13,14 +13,14 @@ typedef struct {
 } fold_plan;
 
 /* Saved in one layer of a chunk. n rows at a position cost D F m n multiply-adds through two products of
- * width F (three if gated); its Jacobian D^2 F (m-1) to form, and D^2 n to use. 1.1: forming runs a little less
+ * width F (three if gated); its Jacobian D^2 F (m-1) to form, and D^2 n to use. 1.5: small products run less
  * smoothly; 1.8: bf16 makes the plain products that much cheaper, and folds in f32. */
 static void count_layer(fold_plan *p)
 {
     const bf_config *c = &p->job->config;
     const double D = (double)c->D, F = (double)c->F, m = c->gated ? 3.0 : 2.0;
     const double plain = D * F * m / (p->job->query->precision == BF_PRECISION_BF16 ? 1.8 : 1.0);
-    const double form = 1.1 * D * D * F * (m - 1.0);
+    const double form = 1.5 * D * D * F * (m - 1.0);
     long n = 0;
     for (size_t j = 0; j < p->job->N; j++) {
         n += p->change[j];
@@ -82,7 +82,7 @@ bf_code bf_job_fold(bf_job *job, size_t chunk_rows, bf_error *err)
             job->fold_below = j + 1;
         }
     }
-    if (job->fold_saves < 2.0 * 0.02 * p.plain) { /* not worth the memory */
+    if (job->fold_saves < 2.0 * 0.04 * p.plain) { /* not worth the memory */
         job->fold_below = 0;
         job->fold_saves = 0.0;
     }
