@@ -1,7 +1,8 @@
 /* threads.h -- a fixed set of workers that share out numbered tasks.
  *
- * Tasks are cut by the caller into pieces that do not depend on the number of threads, and no task
- * reads what another of the same call writes: so results are bitwise the same for any number. */
+ * Tasks are cut by the caller into pieces that do not depend on the number of threads, or whose bits do not
+ * depend on the cut, and no task reads what another of the same call writes: so results are bitwise the same
+ * for any number. */
 #ifndef BF_BASE_THREADS_H
 #define BF_BASE_THREADS_H
 
