@@ -244,6 +244,12 @@ else
     ids=$(awk 'BEGIN { for (k = 0; k < 256; k++) printf "%s%d", k ? "," : "", (k * 37 + 11) % 200 + 20 }')
     mkdir "$dir/stop"
     for s in INT TERM HUP; do
+        case $s,$(grep SigIgn /proc/$$/status 2>/dev/null) in
+        HUP,*[13579bdf]) # SIGHUP's is the lowest bit
+            skip "SIGHUP" "it is ignored here, as under nohup"
+            continue
+            ;;
+        esac
         for c in "trace $m -o $dir/stop/r.safetensors" "report $m -o $dir/stop/report"; do
             "$B" ${c%% -o*} --tokens "$ids" --precision f64 --threads 1 --quiet -o "${c##* -o }" \
                 2>"$dir/err" &
