@@ -8,7 +8,7 @@
 static void fold__changes_nothing_but_rounding(void **state)
 {
     (void)state;
-    static const size_t N[] = {60, 150, 300};
+    static const size_t N[] = {30, 150, 300};
     static const double tolerance[] = {1e-5, 1e-12, 0.03}; /* bf16: what it is off by anyway */
     for (size_t k = 0; k < 15; k++) { /* the longest text for the first model alone: time */
         bf_model *model = open_made(&FOLDING[k / 9]);
@@ -19,7 +19,8 @@ static void fold__changes_nothing_but_rounding(void **state)
             query.sites = BF_SITE_RESID_PRE | BF_SITE_K; /* enough, and quicker */
         if (query.precision != BF_PRECISION_BF16 || has_bf16(model)) {
             const size_t positions = folded(model, &query);
-            assert_true(positions >= query.n_tokens - 1 - 30 && positions < query.n_tokens - 1);
+            const size_t rest = query.precision == BF_PRECISION_BF16 ? 25 : 15; /* bf16's MLP is cheaper */
+            assert_true(positions >= query.n_tokens - 1 - rest && positions < query.n_tokens - 1);
             bf_record *with = trace_of(model, &query);
             query.no_fold = true;
             assert_int_equal(folded(model, &query), 0);

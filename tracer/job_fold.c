@@ -51,6 +51,32 @@ static void count_chunk(fold_plan *p, size_t first, size_t end)
     }
 }
 
+/* The first positions that together save most. */
+static void decide(fold_plan *p, bf_job *job, size_t chunk_rows)
+{
+    for (size_t k = 0; k < job->losses; k++) {
+        const size_t lo = job->loss[k] - job->summed;
+        p->beams[k] = bf_beam_make(&job->config, job->N, k, lo, job->loss[k], job->lowest);
+        p->beams[k].at = (bf_span){0, lo, job->loss[k]};
+    }
+    for (size_t first = 0, end; first < job->losses; first = end) {
+        end = bf_chunk_end(p->beams, job->losses, first, chunk_rows);
+        count_chunk(p, first, end);
+    }
+    double sum = 0.0;
+    for (size_t j = 0; j < job->N; j++) {
+        sum += p->saved[j];
+        if (2.0 * sum > job->fold_saves) {
+            job->fold_saves = 2.0 * sum;
+            job->fold_below = j + 1;
+        }
+    }
+    if (job->fold_saves < 2.0 * 0.04 * p->plain) { /* not worth the memory */
+        job->fold_below = 0;
+        job->fold_saves = 0.0;
+    }
+}
+
 bf_code bf_job_fold(bf_job *job, size_t chunk_rows, bf_error *err)
 {
     job->fold_below = 0;
@@ -59,35 +85,11 @@ bf_code bf_job_fold(bf_job *job, size_t chunk_rows, bf_error *err)
         return BF_OK;
     fold_plan p = {job, calloc(job->losses, sizeof *p.beams), calloc(job->N, sizeof *p.saved), 0.0,
                    calloc(job->N + 1, sizeof *p.change)};
-    if (!p.beams || !p.saved || !p.change) {
-        free(p.beams);
-        free(p.saved);
-        free(p.change);
-        return bf_fail(err, BF_ENOMEM, "cannot hold %zu losses", job->losses);
-    }
-    for (size_t k = 0; k < job->losses; k++) {
-        const size_t lo = job->loss[k] - job->summed;
-        p.beams[k] = bf_beam_make(&job->config, job->N, k, lo, job->loss[k], job->lowest);
-        p.beams[k].at = (bf_span){0, lo, job->loss[k]};
-    }
-    for (size_t first = 0, end; first < job->losses; first = end) {
-        end = bf_chunk_end(p.beams, job->losses, first, chunk_rows);
-        count_chunk(&p, first, end);
-    }
-    double sum = 0.0;
-    for (size_t j = 0; j < job->N; j++) {
-        sum += p.saved[j];
-        if (2.0 * sum > job->fold_saves) {
-            job->fold_saves = 2.0 * sum;
-            job->fold_below = j + 1;
-        }
-    }
-    if (job->fold_saves < 2.0 * 0.04 * p.plain) { /* not worth the memory */
-        job->fold_below = 0;
-        job->fold_saves = 0.0;
-    }
+    const bool ok = p.beams && p.saved && p.change;
+    if (ok)
+        decide(&p, job, chunk_rows);
     free(p.beams);
     free(p.saved);
     free(p.change);
-    return BF_OK;
+    return ok ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold %zu losses", job->losses);
 }

@@ -47,11 +47,11 @@ typedef struct {
     size_t l;
     const R(bf_block) *b;
     const R(bf_layer_acts) *a;
-    unsigned parts;         /* of q, k, v in this pass: BF_PART_* */
+    unsigned pass;          /* of q, k, v in this pass: BF_PASS_* */
     atomic_size_t bad;      /* 1 + layer where a cotangent is not finite */
 } R(bf_chunk);
 
-enum { BF_PART_Q = 1, BF_PART_KV = 2 };
+enum { BF_PASS_Q = 1, BF_PASS_KV = 2 };
 
 /* The rows of one task. */
 typedef struct {
@@ -78,6 +78,7 @@ bf_list R(bf_chunk_piece)(const R(bf_chunk) *chunk, bf_list list);
 
 void R(bf_run_tiles)(R(bf_chunk) *chunk, bf_task *task);
 bf_tile R(bf_tile_of)(const R(bf_chunk) *chunk, size_t task);
+bf_tile R(bf_tile_make)(const unsigned *row, size_t n); /* n >= 1 */
 /* The tile's rows of src, whose first is row `base` of the chunk, [rows,width], in one piece and padded with
  * zeros: in place, or in room. */
 const real *R(bf_tile_in)(const bf_tile *tile, const real *src, size_t base, size_t width, real *room);

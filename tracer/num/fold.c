@@ -63,8 +63,7 @@ static void fold_task(void *context, size_t j, size_t worker)
         return;
     form_jacobian(s, j, worker);
     for (size_t first = s->pos_start[j]; first < end; first += BF_TILE) {
-        bf_tile t = {.n = end - first < BF_TILE ? end - first : BF_TILE, .row = s->by_pos + first};
-        t.padded = (t.n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
+        const bf_tile t = R(bf_tile_make)(s->by_pos + first, end - first < BF_TILE ? end - first : BF_TILE);
         for (size_t k = 0; k < t.n; k++)
             R(bf_mlp_above)(s, t.row[k]);
         const real *g = R(bf_tile_in)(&t, s->g, 0, D, d->in);

@@ -212,14 +212,17 @@ static size_t tile_start(const tiling *t, size_t task)
     return t->whole * BF_TILE + t->granules * (task - t->whole) / t->pieces * BF_GRANULE;
 }
 
+bf_tile R(bf_tile_make)(const unsigned *row, size_t n)
+{
+    const size_t padded = (n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
+    return (bf_tile){.n = n, .padded = padded, .row = row, .together = padded == n && row[n - 1] - row[0] == n - 1};
+}
+
 bf_tile R(bf_tile_of)(const R(bf_chunk) *s, size_t task)
 {
     const tiling way = tiling_of(s);
     const size_t first = tile_start(&way, task), end = tile_start(&way, task + 1);
-    bf_tile t = {.n = (end < s->list.n ? end : s->list.n) - first, .row = s->list.row + first};
-    t.padded = (t.n + BF_GRANULE - 1) / BF_GRANULE * BF_GRANULE;
-    t.together = t.padded == t.n && t.row[t.n - 1] - t.row[0] == t.n - 1;
-    return t;
+    return R(bf_tile_make)(s->list.row + first, (end < s->list.n ? end : s->list.n) - first);
 }
 
 const real *R(bf_tile_in)(const bf_tile *t, const real *src, size_t base, size_t width, real *room)

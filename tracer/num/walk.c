@@ -176,12 +176,12 @@ static void finish_qkv(const R(bf_chunk) *s, size_t row)
     const size_t k = R(bf_q_width)(c), v = k + c->G * c->K;
     real *dqkv = s->dqkv + (row - s->part.row) * R(bf_qkv_width)(c);
     const real *a = s->a->qkv + s->pos[row] * R(bf_qkv_width)(c);
-    if (s->parts & BF_PART_Q) {
+    if (s->pass & BF_PASS_Q) {
         unrotate(s, row, dqkv, c->H);
         score(s, BF_SITE_Q, c->H, row, dqkv, a, c->K);
         param(s, BF_PARAM_Q, row, dqkv, k, s->a->norm_in1);
     }
-    if (s->parts & BF_PART_KV) {
+    if (s->pass & BF_PASS_KV) {
         unrotate(s, row, dqkv + k, c->G);
         if (s->heads)
             unrotate(s, row, s->heads + row * 2 * c->H * c->K, c->H);
@@ -215,7 +215,7 @@ static void qkv_task(void *context, size_t task, size_t worker)
     const real *dqkv = R(bf_tile_in)(&t, s->dqkv, s->part.row, ld, d->in);
     bool add = false;
     for (size_t p = 0, at = 0; p < 3; at += s->b->qkv[p].out, p++) {
-        if (!(s->parts & (p ? BF_PART_KV : BF_PART_Q)))
+        if (!(s->pass & (p ? BF_PASS_KV : BF_PASS_Q)))
             continue;
         R(bf_linear_vjp)(d->normed, D, dqkv + at, ld, t.padded, &s->b->qkv[p], add, worker);
         add = true;
@@ -224,7 +224,7 @@ static void qkv_task(void *context, size_t task, size_t worker)
         const size_t row = t.row[k], j = s->pos[row];
         R(bf_norm_vjp)(s->g + row * D, d->normed + k * D, s->a->resid_pre + j * D, s->a->mean1[j],
                        s->a->rstd1[j], s->b->norm1_w, s->c->norm, D);
-        if (s->parts & BF_PART_KV)
+        if (s->pass & BF_PASS_KV)
             finish_pre(s, row);
     }
 }
@@ -282,7 +282,7 @@ static void walk_attention(R(bf_chunk) *s)
     const bf_mask mask = bf_config_mask(s->c, s->l);
     attend(s);
     s->list = R(bf_chunk_piece)(s, s->above);
-    s->parts = BF_PART_Q;
+    s->pass = BF_PASS_Q;
     if (top)
         R(bf_run_tiles)(s, qkv_task);
     for (size_t b = s->part.first; b < s->part.end; b++) {
@@ -290,7 +290,7 @@ static void walk_attention(R(bf_chunk) *s)
         s->beams[b].at = bf_mask_reach(&mask, s->beams[b].at, s->w->acts->N);
     }
     R(bf_chunk_activate)(s, &s->below);
-    s->parts = top ? BF_PART_KV : BF_PART_Q | BF_PART_KV;
+    s->pass = top ? BF_PASS_KV : BF_PASS_Q | BF_PASS_KV;
     R(bf_run_tiles)(s, qkv_task);
 }
 
@@ -298,10 +298,10 @@ static void walk_layer(R(bf_chunk) *s)
 {
     R(bf_chunk_bands)(s, s->w->bands.mlp_out, s->g, s->c->D);
     R(bf_paths_start)(s);
-    if (!s->c->parallel)
+    if (!s->c->parallel) { /* else attention's output meets the same cotangent as the MLP's */
         walk_mlp(s);
-    if (!s->c->parallel) /* else attention's output met the same cotangent */
         R(bf_chunk_bands)(s, s->w->bands.attn_out, s->g, s->c->D);
+    }
     while (R(bf_chunk_next_part)(s)) {
         s->list = R(bf_chunk_piece)(s, s->above);
         R(bf_run_tiles)(s, out_task);
