@@ -5,44 +5,46 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/gemm.h"
 #include "base/real.h"
 
-enum { GRANULE = BF_GRANULE, MAX_STEPS = 8 }; /* tiles of 1, 2, ... granules have a primitive each */
+/* A product as it was asked for: its primitive is made once. PACKED: B is in a layout of the library's own. */
+enum { TA, TB, ROWS, COLS, TERMS, LDA, LDB, ADD, LDC, HALF, PACKED, FORM };
 
-enum { FORM = 10 };
-
-/* A product of operands as they stand, as one worker runs it. */
+/* A product, as one worker runs it. */
 typedef struct {
-    size_t form[FORM]; /* what multiply was asked */
+    size_t form[FORM];
     dnnl_primitive_t primitive;
     dnnl_memory_t operand[3]; /* A, B, C: without values of their own */
     dnnl_memory_desc_t scratch;
-} raw;
+} product;
+
+/* Memory that grows. */
+typedef struct {
+    void *data;
+    size_t size;
+} space;
 
 /* One worker's room. */
 typedef struct {
     dnnl_stream_t stream;
-    uint16_t *a; /* [tile, widest] */
-    char *scratch;
-    size_t scratch_size;
-    raw *made; /* [n_made] of [most_made] */
+    space rows, scratch; /* rows: of A, brought together or rounded */
+    product *made; /* [n_made] of [most_made] */
     size_t n_made, most_made;
-    dnnl_status_t failure; /* the first of a raw product */
+    dnnl_status_t failure; /* the first */
 } desk;
 
 struct bf_packing {
     dnnl_engine_t engine;
-    size_t workers, steps, widest;
+    size_t workers;
     desk *desks; /* [workers] */
 };
 
 struct bf_packed {
     bf_packing *room;
     size_t K, N;
-    dnnl_memory_t weight;
-    dnnl_primitive_t product[MAX_STEPS][2]; /* by granules - 1; plain, adding */
-    dnnl_memory_desc_t src[MAX_STEPS], dst[MAX_STEPS], scratch[MAX_STEPS][2];
+    bool half;
+    dnnl_memory_desc_t layout; /* which the library chose */
+    void *values;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -71,37 +73,26 @@ BF_HOT void bf_bf16_round(uint16_t *dst, const float *src, size_t n)
     }
 }
 
-bf_code bf_packing_new(bf_packing **out, size_t workers, size_t tile, size_t widest_k, bf_error *err)
+bf_code bf_packing_new(bf_packing **out, size_t workers, bf_error *err)
 {
-    if (tile && !bf_bf16_available())
-        return bf_fail(err, BF_EUNSUPPORTED,
-                       "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
-    if (tile % GRANULE || tile / GRANULE > MAX_STEPS)
-        return bf_fail(err, BF_EARG, "tiles of %zu rows, a multiple of %d up to %d is wanted", tile, GRANULE,
-                       GRANULE * MAX_STEPS);
     bf_packing *room = calloc(1, sizeof *room);
-    bool ok = room && (!tile || widest_k < SIZE_MAX / 4 / tile);
+    bool ok = room;
     if (ok) {
         room->workers = workers;
-        room->steps = tile / GRANULE;
-        room->widest = widest_k;
         room->desks = calloc(workers, sizeof *room->desks);
         ok = room->desks && !dnnl_engine_create(&room->engine, dnnl_cpu, 0);
     }
-    for (size_t k = 0; ok && k < workers; k++) {
-        desk *d = &room->desks[k];
-        d->a = tile ? aligned_alloc(64, (tile * widest_k * sizeof *d->a + 63) / 64 * 64) : NULL;
-        ok = (d->a || !tile) && !dnnl_stream_create(&d->stream, room->engine, dnnl_stream_default_flags);
-    }
+    for (size_t k = 0; ok && k < workers; k++)
+        ok = !dnnl_stream_create(&room->desks[k].stream, room->engine, dnnl_stream_default_flags);
     if (!ok) {
         bf_packing_free(room);
-        return bf_fail(err, BF_ENOMEM, "cannot hold bfloat16 tiles of %zu x %zu", tile, widest_k);
+        return bf_fail(err, BF_ENOMEM, "cannot hold room for products");
     }
     *out = room;
     return BF_OK;
 }
 
-static void free_raw(raw *p)
+static void free_product(product *p)
 {
     if (p->primitive)
         dnnl_primitive_destroy(p->primitive);
@@ -115,13 +106,14 @@ void bf_packing_free(bf_packing *room)
     if (!room)
         return;
     for (size_t k = 0; room->desks && k < room->workers; k++) {
-        for (size_t p = 0; p < room->desks[k].n_made; p++)
-            free_raw(&room->desks[k].made[p]);
-        free(room->desks[k].made);
-        if (room->desks[k].stream)
-            dnnl_stream_destroy(room->desks[k].stream);
-        free(room->desks[k].a);
-        free(room->desks[k].scratch);
+        desk *d = &room->desks[k];
+        for (size_t p = 0; p < d->n_made; p++)
+            free_product(&d->made[p]);
+        free(d->made);
+        if (d->stream)
+            dnnl_stream_destroy(d->stream);
+        free(d->rows.data);
+        free(d->scratch.data);
     }
     if (room->engine)
         dnnl_engine_destroy(room->engine);
@@ -129,39 +121,37 @@ void bf_packing_free(bf_packing *room)
     free(room);
 }
 
-static dnnl_status_t matrix(dnnl_memory_desc_t *md, size_t rows, size_t cols, dnnl_data_type_t type,
-                            bool any)
+/* What is in it is lost. */
+static dnnl_status_t need(space *s, size_t size)
 {
-    const dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
-    return dnnl_memory_desc_init_by_tag(md, 2, dims, type, any ? dnnl_format_tag_any : dnnl_ab);
-}
-
-static dnnl_status_t need_scratch(desk *d, size_t size)
-{
-    if (size <= d->scratch_size)
+    if (size <= s->size)
         return dnnl_success;
     const size_t rounded = (size + 63) / 64 * 64;
-    char *grown = aligned_alloc(64, rounded);
+    void *grown = aligned_alloc(64, rounded);
     if (!grown)
         return dnnl_out_of_memory;
-    free(d->scratch);
-    d->scratch = grown;
-    d->scratch_size = rounded;
+    free(s->data);
+    *s = (space){grown, rounded};
     return dnnl_success;
 }
 
-/* dst = src weight (+ dst if add). *chosen: the weight's layout, which the library may choose where
- * weight says any. */
-static dnnl_status_t make_matmul(dnnl_primitive_t *out, dnnl_memory_desc_t *chosen,
-                                 dnnl_memory_desc_t *scratch, const dnnl_memory_desc_t *src,
-                                 const dnnl_memory_desc_t *weight, const dnnl_memory_desc_t *dst, bool add,
-                                 dnnl_engine_t engine)
+/* rows x cols, values of a row (transposed: of a column) one after the other, ld to the next. */
+static dnnl_status_t strided(dnnl_memory_desc_t *md, size_t rows, size_t cols, size_t ld, bool transposed,
+                             dnnl_data_type_t type)
+{
+    const dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
+    const dnnl_dims_t steps = {transposed ? 1 : (dnnl_dim_t)ld, transposed ? (dnnl_dim_t)ld : 1};
+    return dnnl_memory_desc_init_by_strides(md, 2, dims, type, steps);
+}
+
+/* C = A B (+ C if add); md: of A, B, C. */
+static dnnl_status_t describe_product(dnnl_primitive_desc_t *out, const dnnl_memory_desc_t md[3], bool add,
+                                      dnnl_engine_t engine)
 {
     dnnl_matmul_desc_t desc;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_post_ops_t ops = NULL;
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t status = dnnl_matmul_desc_init(&desc, src, weight, NULL, dst);
+    dnnl_status_t status = dnnl_matmul_desc_init(&desc, &md[0], &md[1], NULL, &md[2]);
     if (!status)
         status = dnnl_primitive_attr_create(&attr);
     if (!status)
@@ -174,14 +164,7 @@ static dnnl_status_t make_matmul(dnnl_primitive_t *out, dnnl_memory_desc_t *chos
             status = dnnl_primitive_attr_set_post_ops(attr, ops);
     }
     if (!status)
-        status = dnnl_primitive_desc_create(&pd, &desc, attr, engine, NULL);
-    if (!status) {
-        *chosen = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-        *scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-        status = dnnl_primitive_create(out, pd);
-    }
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
+        status = dnnl_primitive_desc_create(out, &desc, attr, engine, NULL);
     if (ops)
         dnnl_post_ops_destroy(ops);
     if (attr)
@@ -189,22 +172,55 @@ static dnnl_status_t make_matmul(dnnl_primitive_t *out, dnnl_memory_desc_t *chos
     return status;
 }
 
-static dnnl_status_t make_products(bf_packed *p, dnnl_memory_desc_t *layout)
+static dnnl_status_t make_product(product *p, dnnl_engine_t engine, const size_t form[FORM],
+                                  const dnnl_memory_desc_t *layout)
 {
-    dnnl_memory_desc_t any, chosen;
-    dnnl_status_t status = matrix(&any, p->K, p->N, dnnl_bf16, true);
-    for (size_t s = p->room->steps; s-- > 0 && !status;) {
-        status = matrix(&p->src[s], (s + 1) * GRANULE, p->K, dnnl_bf16, false);
-        if (!status)
-            status = matrix(&p->dst[s], (s + 1) * GRANULE, p->N, dnnl_f32, false);
-        for (int add = 0; add < 2 && !status; add++) {
-            const bool first = s + 1 == p->room->steps && !add;
-            status = make_matmul(&p->product[s][add], &chosen, &p->scratch[s][add], &p->src[s],
-                                 first ? &any : layout, &p->dst[s], add, p->room->engine);
-            if (!status && first)
-                *layout = chosen;
-        }
+    const dnnl_data_type_t type = form[HALF] ? dnnl_bf16 : dnnl_f32;
+    dnnl_memory_desc_t md[3];
+    dnnl_primitive_desc_t pd = NULL;
+    *p = (product){0};
+    memcpy(p->form, form, sizeof p->form);
+    dnnl_status_t status = strided(&md[0], form[ROWS], form[TERMS], form[LDA], form[TA], type);
+    if (form[PACKED])
+        md[1] = *layout;
+    else if (!status)
+        status = strided(&md[1], form[TERMS], form[COLS], form[LDB], form[TB], type);
+    if (!status)
+        status = strided(&md[2], form[ROWS], form[COLS], form[LDC], false, dnnl_f32);
+    if (!status)
+        status = describe_product(&pd, md, form[ADD], engine);
+    if (!status) {
+        p->scratch = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+        status = dnnl_primitive_create(&p->primitive, pd);
+        dnnl_primitive_desc_destroy(pd);
     }
+    for (size_t k = 0; k < 3 && !status; k++)
+        status = dnnl_memory_create(&p->operand[k], &md[k], engine, DNNL_MEMORY_NONE);
+    if (status)
+        free_product(p);
+    return status;
+}
+
+/* The worker's product of this form, made when it is first asked for. */
+static dnnl_status_t find_product(product **out, desk *d, dnnl_engine_t engine, const size_t form[FORM],
+                                  const dnnl_memory_desc_t *layout)
+{
+    for (size_t k = 0; k < d->n_made; k++)
+        if (!memcmp(d->made[k].form, form, sizeof d->made[k].form)) {
+            *out = &d->made[k];
+            return dnnl_success;
+        }
+    if (d->n_made == d->most_made) {
+        const size_t most = 2 * d->most_made + 16;
+        product *grown = realloc(d->made, most * sizeof *grown);
+        if (!grown)
+            return dnnl_out_of_memory;
+        d->made = grown;
+        d->most_made = most;
+    }
+    const dnnl_status_t status = make_product(&d->made[d->n_made], engine, form, layout);
+    if (!status)
+        *out = &d->made[d->n_made++];
     return status;
 }
 
@@ -213,10 +229,9 @@ static dnnl_status_t execute(dnnl_engine_t engine, desk *d, dnnl_primitive_t pri
                              const dnnl_memory_desc_t *scratch_md, dnnl_exec_arg_t *args, int n)
 {
     dnnl_memory_t scratch = NULL;
-    omp_set_num_threads(1); /* of this thread: the pool is ours */
-    dnnl_status_t status = need_scratch(d, dnnl_memory_desc_get_size(scratch_md));
+    dnnl_status_t status = need(&d->scratch, dnnl_memory_desc_get_size(scratch_md));
     if (!status)
-        status = dnnl_memory_create(&scratch, scratch_md, engine, d->scratch);
+        status = dnnl_memory_create(&scratch, scratch_md, engine, d->scratch.data);
     args[n] = (dnnl_exec_arg_t){DNNL_ARG_SCRATCHPAD, scratch};
     if (!status)
         status = dnnl_primitive_execute(primitive, d->stream, n + 1, args);
@@ -227,182 +242,24 @@ static dnnl_status_t execute(dnnl_engine_t engine, desk *d, dnnl_primitive_t pri
     return status;
 }
 
-static dnnl_status_t reorder_desc(dnnl_primitive_desc_t *pd, const bf_packed *p,
-                                  const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to)
+/* Before a primitive is made on this thread: it keeps the number of threads that it found, and the pool is ours. */
+static void stay_serial(void)
 {
-    dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t status = dnnl_primitive_attr_create(&attr);
-    if (!status)
-        status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-    if (!status)
-        status = dnnl_reorder_primitive_desc_create(pd, from, p->room->engine, to, p->room->engine, attr);
-    if (attr)
-        dnnl_primitive_attr_destroy(attr);
-    return status;
+    omp_set_num_threads(1);
 }
 
-/* Round B, and let the library bring it into its layout. */
-static dnnl_status_t pack(bf_packed *p, desk *d, const dnnl_memory_desc_t *layout, uint16_t *plain,
-                          const float *B, size_t ldb, bool tb)
-{
-    const size_t rows = tb ? p->N : p->K, cols = tb ? p->K : p->N;
-    const dnnl_dims_t dims = {(dnnl_dim_t)p->K, (dnnl_dim_t)p->N};
-    dnnl_memory_desc_t from;
-    dnnl_memory_t source = NULL;
-    dnnl_primitive_desc_t pd = NULL;
-    dnnl_primitive_t reorder = NULL;
-    for (size_t r = 0; r < rows; r++)
-        bf_bf16_round(plain + r * cols, B + r * ldb, cols);
-    dnnl_status_t status = dnnl_memory_desc_init_by_tag(&from, 2, dims, dnnl_bf16, tb ? dnnl_ba : dnnl_ab);
-    if (!status)
-        status = dnnl_memory_create(&source, &from, p->room->engine, plain);
-    if (!status)
-        status = dnnl_memory_create(&p->weight, layout, p->room->engine, DNNL_MEMORY_ALLOCATE);
-    if (!status)
-        status = reorder_desc(&pd, p, &from, layout);
-    if (!status)
-        status = dnnl_primitive_create(&reorder, pd);
-    if (!status) {
-        dnnl_exec_arg_t args[3] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, p->weight}};
-        status = execute(p->room->engine, d, reorder,
-                         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0), args, 2);
-    }
-    if (reorder)
-        dnnl_primitive_destroy(reorder);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
-    if (source)
-        dnnl_memory_destroy(source);
-    return status;
-}
-
-bf_code bf_packed_new(bf_packed **out, bf_packing *room, size_t worker, size_t K, size_t N,
-                      const float *B, size_t ldb, bool tb, bf_error *err)
-{
-    bf_packed *p = calloc(1, sizeof *p);
-    uint16_t *plain = K > SIZE_MAX / 2 / (N + 1) ? NULL : malloc(K * N * sizeof *plain);
-    dnnl_memory_desc_t layout;
-    dnnl_status_t status = dnnl_out_of_memory;
-    if (p && plain) {
-        p->room = room;
-        p->K = K;
-        p->N = N;
-        status = make_products(p, &layout);
-        if (!status)
-            status = pack(p, &room->desks[worker], &layout, plain, B, ldb, tb);
-    }
-    free(plain);
-    if (status) {
-        bf_packed_free(p);
-        return status == dnnl_out_of_memory
-                   ? bf_fail(err, BF_ENOMEM, "cannot hold a packed weight of %zu x %zu", K, N)
-                   : bf_fail(err, BF_EUNSUPPORTED, "oneDNN refused a product of %zu x %zu "
-                             "(status %d)", K, N, (int)status);
-    }
-    *out = p;
-    return BF_OK;
-}
-
-void bf_packed_free(bf_packed *p)
-{
-    if (!p)
-        return;
-    for (size_t s = 0; s < MAX_STEPS; s++)
-        for (int add = 0; add < 2; add++)
-            if (p->product[s][add])
-                dnnl_primitive_destroy(p->product[s][add]);
-    if (p->weight)
-        dnnl_memory_destroy(p->weight);
-    free(p);
-}
-
-bool bf_packed_apply(const bf_packed *p, size_t worker, size_t M, const float *A, size_t lda, bool add,
-                     float *C)
-{
-    desk *d = &p->room->desks[worker];
-    const size_t step = M / GRANULE - 1;
-    dnnl_memory_t src = NULL, dst = NULL;
-    for (size_t m = 0; m < M; m++)
-        bf_bf16_round(d->a + m * p->K, A + m * lda, p->K);
-    dnnl_status_t status = dnnl_memory_create(&src, &p->src[step], p->room->engine, d->a);
-    if (!status)
-        status = dnnl_memory_create(&dst, &p->dst[step], p->room->engine, C);
-    if (!status) {
-        dnnl_exec_arg_t args[4] = {
-            {DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, p->weight}, {DNNL_ARG_DST, dst}};
-        status = execute(p->room->engine, d, p->product[step][add], &p->scratch[step][add], args, 3);
-    }
-    if (dst)
-        dnnl_memory_destroy(dst);
-    if (src)
-        dnnl_memory_destroy(src);
-    return !status;
-}
-
-/* ---- operands as they stand ---- */
-
-/* rows x cols, values of a row (transposed: of a column) one after the other, ld to the next. */
-static dnnl_status_t strided(dnnl_memory_desc_t *md, size_t rows, size_t cols, size_t ld, bool transposed,
-                             dnnl_data_type_t type)
-{
-    const dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols};
-    const dnnl_dims_t steps = {transposed ? 1 : (dnnl_dim_t)ld, transposed ? (dnnl_dim_t)ld : 1};
-    return dnnl_memory_desc_init_by_strides(md, 2, dims, type, steps);
-}
-
-static dnnl_status_t make_raw(raw *p, dnnl_engine_t engine, const size_t form[FORM])
-{
-    const size_t M = form[2], N = form[3], K = form[4];
-    const dnnl_data_type_t type = form[9] ? dnnl_bf16 : dnnl_f32;
-    dnnl_memory_desc_t md[3], chosen;
-    *p = (raw){0};
-    memcpy(p->form, form, sizeof p->form);
-    dnnl_status_t status = strided(&md[0], M, K, form[5], form[0], type);
-    if (!status)
-        status = strided(&md[1], K, N, form[6], form[1], type);
-    if (!status)
-        status = strided(&md[2], M, N, form[8], false, dnnl_f32);
-    if (!status)
-        status = make_matmul(&p->primitive, &chosen, &p->scratch, &md[0], &md[1], &md[2], form[7], engine);
-    for (size_t k = 0; k < 3 && !status; k++)
-        status = dnnl_memory_create(&p->operand[k], &md[k], engine, DNNL_MEMORY_NONE);
-    if (status)
-        free_raw(p);
-    return status;
-}
-
-/* The worker's product of this form, made when it is first asked for. */
-static dnnl_status_t find_raw(raw **out, desk *d, dnnl_engine_t engine, const size_t form[FORM])
-{
-    for (size_t k = 0; k < d->n_made; k++)
-        if (!memcmp(d->made[k].form, form, sizeof d->made[k].form)) {
-            *out = &d->made[k];
-            return dnnl_success;
-        }
-    if (d->n_made == d->most_made) {
-        const size_t most = 2 * d->most_made + 16;
-        raw *grown = realloc(d->made, most * sizeof *grown);
-        if (!grown)
-            return dnnl_out_of_memory;
-        d->made = grown;
-        d->most_made = most;
-    }
-    const dnnl_status_t status = make_raw(&d->made[d->n_made], engine, form);
-    if (!status)
-        *out = &d->made[d->n_made++];
-    return status;
-}
-
-/* values: A, B, C; form: ta, tb, M, N, K, lda, ldb, add, ldc, and whether A and B are bfloat16. */
-static void multiply(bf_packing *room, size_t worker, void *const values[3], const size_t form[FORM])
+/* values: A, B, C. layout: of B, if it is packed. */
+static void multiply(bf_packing *room, size_t worker, void *const values[3], const size_t form[FORM],
+                     const dnnl_memory_desc_t *layout)
 {
     static const int names[3] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
     desk *d = &room->desks[worker];
     dnnl_exec_arg_t args[4];
-    raw *p = NULL;
-    if (!form[2] || !form[3] || !form[4] || d->failure)
+    product *p = NULL;
+    if (!form[ROWS] || !form[COLS] || !form[TERMS] || d->failure)
         return;
-    dnnl_status_t status = find_raw(&p, d, room->engine, form);
+    stay_serial();
+    dnnl_status_t status = find_product(&p, d, room->engine, form, layout);
     for (size_t k = 0; k < 3 && !status; k++) {
         args[k] = (dnnl_exec_arg_t){names[k], p->operand[k]};
         status = dnnl_memory_set_data_handle(p->operand[k], values[k]);
@@ -417,14 +274,23 @@ void bf_room_gemm_bf16(bf_packing *room, size_t worker, bool ta, bool tb, size_t
                        size_t ldc)
 {
     multiply(room, worker, (void *const[]){(void *)(uintptr_t)A, (void *)(uintptr_t)B, C},
-             (const size_t[]){ta, tb, M, N, K, lda, ldb, add, ldc, true});
+             (const size_t[FORM]){ta, tb, M, N, K, lda, ldb, add, ldc, true}, NULL);
 }
 
 void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
                       const float *A, size_t lda, const float *B, size_t ldb, bool add, float *C, size_t ldc)
 {
     multiply(room, worker, (void *const[]){(void *)(uintptr_t)A, (void *)(uintptr_t)B, C},
-             (const size_t[]){ta, tb, M, N, K, lda, ldb, add, ldc, false});
+             (const size_t[FORM]){ta, tb, M, N, K, lda, ldb, add, ldc}, NULL);
+}
+
+void bf_room_start(bf_packing *room, size_t worker)
+{
+    enum { M = 64, N = 384, K = 768 }; /* C's rows apart, as where columns of a product are shared out */
+    float *m = calloc(M * K + K * N + M * 2 * N, sizeof *m);
+    if (m)
+        bf_room_gemm_f32(room, worker, false, false, M, N, K, m, K, m + M * K, N, false, m + M * K + K * N, 2 * N);
+    free(m);
 }
 
 bf_code bf_room_failed(const bf_packing *room, bf_error *err)
@@ -436,4 +302,153 @@ bf_code bf_room_failed(const bf_packing *room, bf_error *err)
             return bf_fail(err, BF_EUNSUPPORTED, "oneDNN refused a product (status %d)",
                            (int)room->desks[k].failure);
     return BF_OK;
+}
+
+/* ---- tiles of rows ---- */
+
+/* Rows of A one after the other: where they stand if they do, else in the worker's room. NULL: no memory. */
+static const void *tile_rows(desk *d, const float *A, size_t lda, size_t M, size_t K, bool half)
+{
+    if (!half && lda == K)
+        return A;
+    d->failure = need(&d->rows, M * K * (half ? sizeof(uint16_t) : sizeof(float)));
+    for (size_t m = 0; m < M && !d->failure; m++)
+        if (half)
+            bf_bf16_round((uint16_t *)d->rows.data + m * K, A + m * lda, K);
+        else
+            memcpy((float *)d->rows.data + m * K, A + m * lda, K * sizeof *A);
+    return d->failure ? NULL : d->rows.data;
+}
+
+void bf_room_tile_f32(bf_packing *room, size_t worker, bool tb, size_t M, size_t N, size_t K, const float *A,
+                      size_t lda, const float *B, bool add, float *C)
+{
+    desk *d = &room->desks[worker];
+    const float *rows = d->failure ? NULL : tile_rows(d, A, lda, M, K, false);
+    if (rows)
+        bf_room_gemm_f32(room, worker, false, tb, M, N, K, rows, K, B, tb ? K : N, add, C, N);
+}
+
+/* The layout that the library wants for tiles, whatever their number of rows. */
+static dnnl_status_t choose_layout(bf_packed *p)
+{
+    enum { TILE = 240 };
+    const dnnl_dims_t dims = {(dnnl_dim_t)p->K, (dnnl_dim_t)p->N};
+    const dnnl_data_type_t type = p->half ? dnnl_bf16 : dnnl_f32;
+    dnnl_memory_desc_t md[3];
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_status_t status = strided(&md[0], TILE, p->K, p->K, false, type);
+    if (!status)
+        status = dnnl_memory_desc_init_by_tag(&md[1], 2, dims, type, dnnl_format_tag_any);
+    if (!status)
+        status = strided(&md[2], TILE, p->N, p->N, false, dnnl_f32);
+    if (!status)
+        status = describe_product(&pd, md, false, p->room->engine);
+    if (!status) {
+        p->layout = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+        dnnl_primitive_desc_destroy(pd);
+    }
+    return status;
+}
+
+bf_code bf_packed_new(bf_packed **out, bf_packing *room, size_t K, size_t N, bool half, bf_error *err)
+{
+    if (half && !bf_bf16_available())
+        return bf_fail(err, BF_EUNSUPPORTED,
+                       "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
+    stay_serial();
+    bf_packed *p = K > SIZE_MAX / 8 / (N + 1) ? NULL : calloc(1, sizeof *p);
+    dnnl_status_t status = dnnl_out_of_memory;
+    if (p) {
+        p->room = room;
+        p->K = K;
+        p->N = N;
+        p->half = half;
+        status = choose_layout(p);
+    }
+    if (!status) {
+        const size_t size = dnnl_memory_desc_get_size(&p->layout);
+        p->values = aligned_alloc(64, (size + 63) / 64 * 64);
+        status = p->values ? dnnl_success : dnnl_out_of_memory;
+    }
+    if (status) {
+        bf_packed_free(p);
+        return status == dnnl_out_of_memory
+                   ? bf_fail(err, BF_ENOMEM, "cannot hold a packed weight of %zu x %zu", K, N)
+                   : bf_fail(err, BF_EUNSUPPORTED, "oneDNN refused a product of %zu x %zu "
+                             "(status %d)", K, N, (int)status);
+    }
+    *out = p;
+    return BF_OK;
+}
+
+void bf_packed_free(bf_packed *p)
+{
+    if (p)
+        free(p->values);
+    free(p);
+}
+
+bool bf_packed_fits(const bf_packed *p, size_t K, size_t N, bool half)
+{
+    return p && p->K == K && p->N == N && p->half == half;
+}
+
+static dnnl_status_t describe_reorder(dnnl_primitive_desc_t *out, const dnnl_memory_desc_t *from,
+                                      const dnnl_memory_desc_t *to, dnnl_engine_t engine)
+{
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_status_t status = dnnl_primitive_attr_create(&attr);
+    if (!status)
+        status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+    if (!status)
+        status = dnnl_reorder_primitive_desc_create(out, from, engine, to, engine, attr);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
+    return status;
+}
+
+void bf_packed_fill(bf_packed *p, size_t worker, const float *B, size_t ldb, bool tb)
+{
+    const dnnl_engine_t engine = p->room->engine;
+    desk *d = &p->room->desks[worker];
+    dnnl_memory_desc_t from;
+    dnnl_memory_t source = NULL, target = NULL;
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t reorder = NULL;
+    if (d->failure)
+        return;
+    stay_serial();
+    dnnl_status_t status = strided(&from, p->K, p->N, ldb, tb, dnnl_f32);
+    if (!status)
+        status = dnnl_memory_create(&source, &from, engine, (void *)(uintptr_t)B);
+    if (!status)
+        status = dnnl_memory_create(&target, &p->layout, engine, p->values);
+    if (!status)
+        status = describe_reorder(&pd, &from, &p->layout, engine);
+    if (!status)
+        status = dnnl_primitive_create(&reorder, pd);
+    if (!status) {
+        dnnl_exec_arg_t args[3] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}};
+        status = execute(engine, d, reorder, dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
+                         args, 2);
+    }
+    if (reorder)
+        dnnl_primitive_destroy(reorder);
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
+    if (target)
+        dnnl_memory_destroy(target);
+    if (source)
+        dnnl_memory_destroy(source);
+    d->failure = status;
+}
+
+void bf_packed_apply(const bf_packed *p, size_t worker, size_t M, const float *A, size_t lda, bool add, float *C)
+{
+    desk *d = &p->room->desks[worker];
+    const void *rows = d->failure ? NULL : tile_rows(d, A, lda, M, p->K, p->half);
+    if (rows)
+        multiply(p->room, worker, (void *const[]){(void *)(uintptr_t)rows, p->values, C},
+                 (const size_t[FORM]){false, false, M, p->N, p->K, p->K, 0, add, p->N, p->half, true}, &p->layout);
 }

@@ -450,7 +450,7 @@ static void linear_vjp__matches_central_difference_in_both_layouts(void **unused
         fill(w, OUT * D);
         fill(x, BF_GRANULE * D);
         fill(dy, BF_GRANULE * OUT);
-        bf_linear_vjp_f64(dx, D, dy, OUT, BF_GRANULE, &c.W, false, 0);
+        bf_linear_vjp_f64(dx, dy, OUT, BF_GRANULE, &c.W, false, 0);
         assert_true(mismatch(linear_function, &c, x, BF_GRANULE * D, dy, BF_GRANULE * OUT, dx) < 1e-9);
     }
     bf_pool_free(pool);

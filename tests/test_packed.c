@@ -13,7 +13,7 @@
 #include "base/gemm.h"
 #include "base/packed.h"
 
-enum { TILE = 240 };
+enum { TILE = 240, NARROW = 48 }; /* the walk leaves narrower products to BLAS */
 
 static float *random_floats(size_t n)
 {
@@ -27,45 +27,56 @@ static float *random_floats(size_t n)
     return x;
 }
 
-/* Largest difference to the plain product, over sqrt(K). */
-static double difference(size_t M, size_t N, size_t K, bool tb, bool add, size_t lda)
+static const size_t shapes[][2] = {{768, 192}, {64, 172}, {172, 64}, {64, 64}, {5, 64},
+                                   {15, 47}, {300, 7}, {1, 1}, {257, 129}};
+
+/* Largest difference to the plain product, over sqrt(K); packed in the place of another B. */
+static double difference(bf_packing *room, size_t M, size_t N, size_t K, bool half, int form)
 {
-    bf_packing *packing;
+    const bool tb = form & 1, add = form & 2;
+    const size_t lda = form & 4 ? K + 3 : K, ldb = (tb ? K : N) + (form & 4 ? 5 : 0);
     bf_packed *packed;
-    bf_error err = {0};
-    float *a = random_floats(M * lda), *b = random_floats(K * N), *c = random_floats(M * N);
-    float *plain = random_floats(M * N);
+    float *a = random_floats(M * lda), *b = random_floats((tb ? N : K) * ldb), *c = random_floats(M * N);
+    float *plain = random_floats(M * N), *other = random_floats(K * N);
     double worst = 0.0;
     memcpy(plain, c, M * N * sizeof *c);
-    assert_int_equal(bf_packing_new(&packing, 2, TILE, K + 3, &err), BF_OK);
-    assert_int_equal(bf_packed_new(&packed, packing, 0, K, N, b, tb ? K : N, tb, &err), BF_OK);
-    bf_gemm_f32(false, tb, M, N, K, 1, a, lda, b, tb ? K : N, add, plain, N);
-    assert_true(bf_packed_apply(packed, 1, M, a, lda, add, c));
+    assert_int_equal(bf_packed_new(&packed, room, K, N, half, NULL), BF_OK);
+    assert_true(bf_packed_fits(packed, K, N, half));
+    assert_false(bf_packed_fits(packed, K, N, !half) || bf_packed_fits(packed, K + 1, N, half));
+    bf_packed_fill(packed, 1, other, N, false);
+    bf_packed_fill(packed, 0, b, ldb, tb);
+    bf_gemm_f32(false, tb, M, N, K, 1, a, lda, b, ldb, add, plain, N);
+    bf_packed_apply(packed, 1, M, a, lda, add, c);
     for (size_t k = 0; k < M * N; k++)
         worst = fmax(worst, isnan(c[k]) ? INFINITY : fabs((double)c[k] - (double)plain[k]));
     bf_packed_free(packed);
-    bf_packing_free(packing);
     free(a);
     free(b);
     free(c);
     free(plain);
+    free(other);
     return worst / sqrt((double)K);
 }
 
-static const size_t shapes[][2] = {{768, 192}, {64, 172}, {172, 64}, {64, 64}, {5, 64},
-                                   {15, 47}, {300, 7}, {1, 1}, {257, 129}};
-
-static void check(double tolerance)
+static void check(bool half, double tolerance)
 {
+    static const size_t rows[] = {TILE, BF_GRANULE, 1};
+    bf_packing *room;
+    assert_int_equal(bf_packing_new(&room, 2, NULL), BF_OK);
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int form = 0; form < 8; form++) {
-            const size_t N = shapes[s][0], K = shapes[s][1];
-            const double d = difference(form & 1 ? BF_GRANULE : TILE, N, K, form & 2, form & 4,
-                                        form & 1 ? K + 3 : K);
+        for (int form = 0; form < 24; form++) {
+            const double d = difference(room, rows[form / 8], shapes[s][0], shapes[s][1], half, form % 8);
             if (!(d <= tolerance))
-                printf("N %zu K %zu form %d: %g\n", N, K, form, d);
-            assert_true(d <= tolerance);
+                fail_msg("N %zu K %zu form %d: %g", shapes[s][0], shapes[s][1], form, d);
         }
+    assert_int_equal(bf_room_failed(room, NULL), BF_OK);
+    bf_packing_free(room);
+}
+
+static void packed_apply__is_the_product(void **unused)
+{
+    (void)unused;
+    check(false, 1e-6);
 }
 
 static void packed_apply__agrees_within_bfloat16(void **unused)
@@ -75,7 +86,7 @@ static void packed_apply__agrees_within_bfloat16(void **unused)
         printf("skipped: no avx512_bf16 on this processor\n");
         skip();
     }
-    check(0.02);
+    check(true, 0.02);
 }
 
 static uint16_t *rounded(float *x, size_t n)
@@ -123,7 +134,7 @@ static void check_gemms(int first)
 {
     static const size_t rows[] = {256, 1, 47, 64};
     bf_packing *packing;
-    assert_int_equal(bf_packing_new(&packing, 2, 0, 0, NULL), BF_OK);
+    assert_int_equal(bf_packing_new(&packing, 2, NULL), BF_OK);
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int form = first; form < first + 8; form++)
             for (size_t r = 0; r < 4; r++) {
@@ -150,39 +161,51 @@ static void room_gemm_bf16__is_the_product_of_rounded_operands(void **unused)
     check_gemms(8);
 }
 
-/* As bf_gemm_rows_f32 (tests/test_gemm.c): a row's bits do not depend on how many stand beside it, or where. */
-static void check_rows(bf_packing *packing, size_t N, size_t K, bool tb)
+/* As bf_gemm_rows_f32 (tests/test_gemm.c): a row's bits do not depend on how many stand beside it, or where;
+ * nor on whether B was packed. */
+static void check_rows(bf_packing *room, size_t N, size_t K, bool tb)
 {
     enum { ROWS = 2 * TILE };
-    const size_t ldb = tb ? K : N;
-    float *a = random_floats(ROWS * K), *b = random_floats(K * N);
+    bf_packed *packed;
+    const size_t lda = K + 1;
+    float *a = random_floats(ROWS * lda), *b = random_floats(K * N);
     float *whole = random_floats(ROWS * N), *part = random_floats(TILE * N);
-    bf_room_gemm_f32(packing, 0, false, tb, ROWS, N, K, a, K, b, ldb, false, whole, N);
+    assert_int_equal(bf_packed_new(&packed, room, K, N, false, NULL), BF_OK);
+    bf_packed_fill(packed, 0, b, tb ? K : N, tb);
+    bf_packed_apply(packed, 0, ROWS, a, lda, false, whole);
     for (size_t from = 0; from + TILE <= ROWS; from += 37)
-        for (size_t rows = BF_GRANULE; rows <= TILE; rows += BF_GRANULE) {
-            bf_room_gemm_f32(packing, 1, false, tb, rows, N, K, a + from * K, K, b, ldb, false, part, N);
+        for (size_t rows = from ? BF_GRANULE : 1; rows <= TILE; rows += BF_GRANULE) {
+            bf_packed_apply(packed, 1, rows, a + from * lda, lda, false, part);
+            assert_memory_equal(part, whole + from * N, rows * N * sizeof *part);
+            bf_room_tile_f32(room, 1, tb, rows, N, K, a + from * lda, lda, b, false, part);
             assert_memory_equal(part, whole + from * N, rows * N * sizeof *part);
         }
+    bf_packed_free(packed);
     free(a);
     free(b);
     free(whole);
     free(part);
 }
 
-static void room_gemm_f32__rows_do_not_depend_on_where_they_stand(void **unused)
+static void packed_apply__rows_do_not_depend_on_where_they_stand(void **unused)
 {
     (void)unused;
-    bf_packing *packing;
+    static const size_t wide[][2] = {{3072, 768}, {768, 3072}, {1000, 1500}};
+    bf_packing *room;
     if (!bf_room_gemm_pays()) {
         printf("skipped: no AVX-512 on this processor, BLAS multiplies\n");
         skip();
     }
-    assert_int_equal(bf_packing_new(&packing, 2, 0, 0, NULL), BF_OK);
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int tb = 0; tb < 2; tb++)
-            check_rows(packing, shapes[s][0], shapes[s][1], tb);
-    assert_int_equal(bf_room_failed(packing, NULL), BF_OK);
-    bf_packing_free(packing);
+    assert_int_equal(bf_packing_new(&room, 2, NULL), BF_OK);
+    for (int tb = 0; tb < 2; tb++) {
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            if (shapes[s][0] >= NARROW && shapes[s][1] >= NARROW)
+                check_rows(room, shapes[s][0], shapes[s][1], tb);
+        for (size_t s = 0; s < sizeof wide / sizeof *wide; s++)
+            check_rows(room, wide[s][0], wide[s][1], tb);
+    }
+    assert_int_equal(bf_room_failed(room, NULL), BF_OK);
+    bf_packing_free(room);
 }
 
 static void bf16_round__is_nearest_even_and_keeps_nan(void **unused)
@@ -196,25 +219,26 @@ static void bf16_round__is_nearest_even_and_keeps_nan(void **unused)
         assert_int_equal(out[k], want[k]);
 }
 
-static void packing_new__wants_tiles_of_granules(void **unused)
+static void packed_new__refuses_what_overflows(void **unused)
 {
     (void)unused;
-    bf_packing *packing;
-    if (!bf_bf16_available())
-        skip();
-    assert_int_equal(bf_packing_new(&packing, 1, 100, 7, NULL), BF_EARG);
-    assert_int_equal(bf_packing_new(&packing, 1, 1024, 7, NULL), BF_EARG);
+    bf_packing *room;
+    bf_packed *packed;
+    assert_int_equal(bf_packing_new(&room, 1, NULL), BF_OK);
+    assert_int_equal(bf_packed_new(&packed, room, SIZE_MAX / 4, 16, false, NULL), BF_ENOMEM);
+    bf_packing_free(room);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packed_apply__is_the_product),
         cmocka_unit_test(packed_apply__agrees_within_bfloat16),
+        cmocka_unit_test(packed_apply__rows_do_not_depend_on_where_they_stand),
         cmocka_unit_test(room_gemm_f32__is_the_product),
-        cmocka_unit_test(room_gemm_f32__rows_do_not_depend_on_where_they_stand),
         cmocka_unit_test(room_gemm_bf16__is_the_product_of_rounded_operands),
         cmocka_unit_test(bf16_round__is_nearest_even_and_keeps_nan),
-        cmocka_unit_test(packing_new__wants_tiles_of_granules),
+        cmocka_unit_test(packed_new__refuses_what_overflows),
     };
     bf_gemm_init();
     return cmocka_run_group_tests(tests, NULL, NULL);

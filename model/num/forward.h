@@ -95,8 +95,8 @@ void R(bf_product)(const R(bf_mat) *like, size_t worker, bool ta, bool tb, size_
 /* dx [rows,in] = dy [rows,out] W, shared out over the pool. */
 void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool);
 /* dx [rows,in] (+)= dy [rows,out] W: the VJP, serial, one call a tile. rows: a multiple of BF_GRANULE,
- * so that a row's bits do not depend on its tile; where W is packed lddx is in. */
-void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t rows,
-                      const R(bf_mat) *W, bool add, size_t worker);
+ * so that a row's bits do not depend on its tile. W not packed: its rows one after the other, if oneDNN multiplies. */
+void R(bf_linear_vjp)(real *dx, const real *dy, size_t lddy, size_t rows, const R(bf_mat) *W, bool add,
+                      size_t worker);
 
 #endif

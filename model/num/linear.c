@@ -74,15 +74,19 @@ void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W
     bf_pool_run(pool, (W->in + c.cols - 1) / c.cols, back_task, &c);
 }
 
-void R(bf_linear_vjp)(real *dx, size_t lddx, const real *dy, size_t lddy, size_t rows,
-                      const R(bf_mat) *W, bool add, size_t worker)
+void R(bf_linear_vjp)(real *dx, const real *dy, size_t lddy, size_t rows, const R(bf_mat) *W, bool add,
+                      size_t worker)
 {
 #if BF_BITS == 32
-    if (W->packed && rows && bf_packed_apply(W->packed, worker, rows, dy, lddy, add, dx))
+    if (W->packed) {
+        bf_packed_apply(W->packed, worker, rows, dy, lddy, add, dx);
         return;
+    }
+    if (W->room) {
+        bf_room_tile_f32(W->room, worker, W->in_major, rows, W->in, W->out, dy, lddy, W->w, add, dx);
+        return;
+    }
 #endif
-    if (W->room) /* whose rows do not depend on where they stand, either: tests/test_packed.c */
-        R(bf_product)(W, worker, false, W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
-    else
-        R(bf_gemm_rows)(W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, lddx);
+    (void)worker;
+    R(bf_gemm_rows)(W->in_major, rows, W->in, W->out, dy, lddy, W->w, W->ld, add, dx, W->in);
 }

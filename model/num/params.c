@@ -14,7 +14,6 @@ enum { MATS = 7, VECS = 4, MAT_CHECK = 1 << 16 };
 typedef struct {
     R(bf_block) block;
     bf_arena *arena;
-    bf_packed *packed[MATS]; /* with bf_params_pack */
     bool full;
 } slot;
 
@@ -27,8 +26,10 @@ struct R(bf_params) {
     R(bf_mat) head;
     real *final_w, *final_b, *row; /* row [D]: scratch of bf_params_embed */
     bf_arena *arena;               /* final norm, head, row */
-    bf_packing *packing; /* NULL: not packed */
-    bf_packing *room;    /* NULL: BLAS multiplies */
+    bf_packing *room; /* NULL: BLAS multiplies */
+    bf_packed *packed[MATS]; /* of one layer at a time: packed_of[k] - 1 (0: of none) */
+    size_t packed_of[MATS];
+    bool half; /* VJPs in bfloat16 */
     bool *checked;   /* [L] this layer's mapped values are known to be finite */
 };
 
@@ -180,81 +181,11 @@ static bf_code load_qkv_bias(real **out, bf_arena *arena, const bf_layer *w, con
     return rc;
 }
 
-static void unpack_slot(slot *s)
-{
-    R(bf_block) *b = &s->block;
-    R(bf_mat) *mats[MATS] = {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->o,
-                             &b->mlp_in, &b->mlp_gate, &b->mlp_out};
-    for (size_t k = 0; k < MATS; k++) {
-        bf_packed_free(s->packed[k]);
-        s->packed[k] = NULL;
-        mats[k]->packed = NULL;
-    }
-}
-
-#if BF_BITS == 32
-typedef struct {
-    R(bf_params) *params;
-    slot *slot;
-    R(bf_mat) *mats[MATS];
-    bf_code code[MATS];
-    bf_error err[MATS];
-} packing_job;
-
-static void pack_task(void *context, size_t k, size_t worker)
-{
-    packing_job *job = context;
-    R(bf_mat) *m = job->mats[k];
-    if (!m->w || job->slot->packed[k])
-        return;
-    job->code[k] = bf_packed_new(&job->slot->packed[k], job->params->packing, worker, m->out, m->in,
-                                 m->w, m->ld, m->in_major, &job->err[k]);
-    m->packed = job->slot->packed[k];
-}
-
-static bf_code pack_slot(R(bf_params) *p, slot *s, bf_error *err)
-{
-    R(bf_block) *b = &s->block;
-    packing_job job = {p, s, {&b->qkv[0], &b->qkv[1], &b->qkv[2], &b->o, &b->mlp_in, &b->mlp_gate,
-                              &b->mlp_out}, {BF_OK}, {{BF_OK, ""}}};
-    bf_pool_run(p->pool, MATS, pack_task, &job);
-    for (size_t k = 0; k < MATS; k++)
-        if (job.code[k]) {
-            if (err)
-                *err = job.err[k];
-            return job.code[k];
-        }
-    return BF_OK;
-}
-#endif
-
-bf_code R(bf_params_pack)(R(bf_params) *p, size_t tile, bf_error *err)
-{
-#if BF_BITS == 32
-    const bf_config *c = &p->model->config;
-    const size_t q = c->H * c->K, d = c->D > q ? c->D : q;
-    return bf_packing_new(&p->packing, bf_pool_threads(p->pool), tile, d > c->F ? d : c->F, err);
-#else
-    (void)p;
-    (void)tile;
-    return bf_fail(err, BF_EUNSUPPORTED, "double weights cannot be packed");
-#endif
-}
-
-void R(bf_params_unpack)(R(bf_params) *p)
-{
-    for (size_t l = 0; l < (p->kept ? p->model->config.L : 1); l++)
-        unpack_slot(&p->slots[l]);
-    bf_packing_free(p->packing);
-    p->packing = NULL;
-}
-
 static bf_code load_layer(R(bf_params) *p, slot *s, size_t l, bf_error *err)
 {
     const bf_layer *w = &p->model->weights.layer[l];
     R(bf_block) *b = &s->block;
     bf_arena_reset(s->arena, 0);
-    unpack_slot(s);
     bf_code rc = load_matrices(s, p, w, !p->checked[l], err);
     const bf_vector *from[] = {&w->norm1_w, &w->norm1_b, &w->norm2_w, &w->norm2_b,
                                &w->o_b, &w->mlp_in_b, &w->mlp_gate_b, &w->mlp_out_b, &w->gate};
@@ -285,10 +216,76 @@ bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, b
         p->held = l;
     }
     *out = &s->block;
+    return BF_OK;
+}
+
 #if BF_BITS == 32
-    if (p->packing)
-        return pack_slot(p, s, err);
+static bool dense(const R(bf_mat) *m)
+{
+    return m->ld == (m->in_major ? m->out : m->in);
+}
+
+typedef struct {
+    R(bf_params) *params;
+    R(bf_mat) *mats[MATS];
+    size_t l;
+} packing_job;
+
+static void pack_task(void *context, size_t k, size_t worker)
+{
+    const packing_job *job = context;
+    const R(bf_mat) *m = job->mats[k];
+    if (m->packed && job->params->packed_of[k] != job->l + 1)
+        bf_packed_fill(job->params->packed[k], worker, m->w, m->ld, m->in_major);
+}
+
+/* Packing pays from so many rows on. The bits are the same: what is packed for few rows, too, is what oneDNN would
+ * not multiply alike as it stands. */
+static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows, bf_error *err)
+{
+    enum { PAYS = 800 };
+    packing_job job = {p, {&b->mlp_out, &b->mlp_in, &b->mlp_gate, &b->o, &b->qkv[0], &b->qkv[1], &b->qkv[2]}, l};
+    bf_code rc = BF_OK;
+    for (size_t k = 0; k < MATS && !rc; k++) {
+        R(bf_mat) *m = job.mats[k];
+        m->packed = NULL;
+        if (!m->w || !(p->half || (m->room && (rows >= PAYS || !dense(m)))))
+            continue;
+        if (!bf_packed_fits(p->packed[k], m->out, m->in, p->half)) {
+            bf_packed_free(p->packed[k]);
+            p->packed[k] = NULL;
+            p->packed_of[k] = 0;
+            rc = bf_packed_new(&p->packed[k], p->room, m->out, m->in, p->half, err);
+        }
+        m->packed = p->packed[k];
+    }
+    if (rc)
+        return rc;
+    bf_pool_run(p->pool, MATS, pack_task, &job);
+    for (size_t k = 0; k < MATS; k++)
+        if (job.mats[k]->packed)
+            p->packed_of[k] = l + 1;
+    return BF_OK;
+}
 #endif
+
+bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, size_t rows, bf_error *err)
+{
+    bf_code rc = R(bf_params_layer)(out, p, l, err);
+#if BF_BITS == 32
+    if (!rc && p->room)
+        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, err);
+#else
+    (void)rows;
+#endif
+    return rc;
+}
+
+bf_code R(bf_params_bf16)(R(bf_params) *p, bool on, bf_error *err)
+{
+    if (on && (BF_BITS != 32 || !p->room))
+        return bf_fail(err, BF_EUNSUPPORTED, "products in bfloat16 are for float, and want AVX-512");
+    p->half = on;
     return BF_OK;
 }
 
@@ -333,6 +330,21 @@ static bf_code load_ends(R(bf_params) *p, bf_error *err)
     return rc;
 }
 
+typedef struct {
+    R(bf_params) *params;
+    bf_error *err;
+    bf_code code;
+} start;
+
+static void start_task(void *context, size_t task, size_t worker)
+{
+    start *s = context;
+    if (task == 0)
+        s->code = load_ends(s->params, s->err);
+    else
+        bf_room_start(s->params->room, worker);
+}
+
 bf_code R(bf_params_new)(R(bf_params) **out, const bf_model *model, size_t keep, bf_pool *pool,
                          bf_error *err)
 {
@@ -358,10 +370,13 @@ bf_code R(bf_params_new)(R(bf_params) **out, const bf_model *model, size_t keep,
                           p->kept ? layer_need(&model->config, &model->weights.layer[l]) : largest, err);
 #if BF_BITS == 32
     if (!rc && bf_room_gemm_pays())
-        rc = bf_packing_new(&p->room, bf_pool_threads(pool), 0, 0, err);
+        rc = bf_packing_new(&p->room, bf_pool_threads(pool), err);
 #endif
-    if (!rc)
-        rc = load_ends(p, err);
+    if (!rc) {
+        start s = {.params = p, .err = err};
+        bf_pool_run(pool, p->room ? 2 : 1, start_task, &s);
+        rc = s.code;
+    }
     if (rc) {
         R(bf_params_free)(p);
         return rc;
@@ -374,11 +389,10 @@ void R(bf_params_free)(R(bf_params) *p)
 {
     if (!p)
         return;
-    for (size_t l = 0; p->slots && l < (p->kept ? p->model->config.L : 1); l++) {
-        unpack_slot(&p->slots[l]);
+    for (size_t l = 0; p->slots && l < (p->kept ? p->model->config.L : 1); l++)
         bf_arena_free(p->slots[l].arena);
-    }
-    bf_packing_free(p->packing);
+    for (size_t k = 0; k < MATS; k++)
+        bf_packed_free(p->packed[k]);
     bf_packing_free(p->room);
     bf_arena_free(p->arena);
     free(p->slots);

@@ -13,7 +13,7 @@
 /* W [out,in]: element (o,c) at w[o*ld + c], or at w[c*ld + o] if in_major. */
 typedef struct {
     const real *w;
-    const struct bf_packed *packed; /* NULL, or W as VJPs multiply with it (bf_params_pack) */
+    const struct bf_packed *packed; /* NULL, or W as VJPs multiply with it (bf_params_vjp_layer) */
     size_t out, in, ld;
     bool in_major;
     struct bf_packing *room; /* NULL, or where oneDNN multiplies with w as it stands (float only) */
@@ -39,11 +39,11 @@ void R(bf_params_free)(R(bf_params) *params);
 bf_code R(bf_params_failed)(const R(bf_params) *params, bf_error *err);
 /* Layer l, valid until another layer is asked for. */
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, bf_error *err);
-/* From now on layers come packed for VJPs, in bfloat16. float only.
- * tile: rows of the largest product.  BF_EUNSUPPORTED, BF_ENOMEM. */
-bf_code R(bf_params_pack)(R(bf_params) *params, size_t tile, bf_error *err);
-/* Back to products in float. */
-void R(bf_params_unpack)(R(bf_params) *params);
+/* The same for VJPs of so many rows: its weights packed where that pays, which takes room for one layer; or, after
+ * bf_params_bf16, rounded to bfloat16. BF_ENOMEM, BF_EUNSUPPORTED. */
+bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, size_t rows, bf_error *err);
+/* From now on VJPs multiply in bfloat16, or in float again. BF_EUNSUPPORTED. */
+bf_code R(bf_params_bf16)(R(bf_params) *params, bool on, bf_error *err);
 /* x [D] = embedding of the token (+ position j where positions are learned). Not for two threads at
  * once. */
 void R(bf_params_embed)(real *x, const R(bf_params) *params, size_t token, size_t j);

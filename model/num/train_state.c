@@ -274,7 +274,7 @@ bf_code R(bf_train_new)(R(bf_train) **out, const bf_train_config *config, const 
     if (!rc)
         rc = make_room(t, &sizes, err);
     if (!rc && (config->bf16 || (BF_REAL_DTYPE == BF_F32 && bf_room_gemm_pays())))
-        rc = bf_packing_new(&t->packing, bf_pool_threads(pool), 0, 0, err);
+        rc = bf_packing_new(&t->packing, bf_pool_threads(pool), err);
     bf_train_unbind(&sizes, &none);
     if (!rc)
         rc = bf_train_bind(&w->config, &w->weights, layout, t->param, BF_REAL_DTYPE, err);

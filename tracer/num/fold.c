@@ -67,7 +67,7 @@ static void fold_task(void *context, size_t j, size_t worker)
         for (size_t k = 0; k < t.n; k++)
             R(bf_mlp_above)(s, t.row[k]);
         const real *g = R(bf_tile_in)(&t, s->g, 0, D, d->in);
-        R(bf_linear_vjp)(d->normed, D, g, D, t.padded, &jacobian, false, worker);
+        R(bf_linear_vjp)(d->normed, g, D, t.padded, &jacobian, false, worker);
         for (size_t k = 0; k < t.n; k++)
             R(bf_mlp_below)(s, t.row[k], d->normed + k * D);
         R(bf_paths_mlp)(s, &t);

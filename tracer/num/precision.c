@@ -99,10 +99,10 @@ bf_code R(bf_run_precision)(bf_record *record, const R(bf_walk) *walk, const bf_
     bf_code rc = coarse && exact ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold %zu rows", rows);
     if (!rc && !read_sample(coarse, record, job, &s))
         rc = walk_sample(coarse, walk, job, &s, err);
-    if (!rc) {
-        R(bf_params_unpack)(walk->params);
+    if (!rc)
+        rc = R(bf_params_bf16)(walk->params, false, err);
+    if (!rc)
         rc = walk_sample(exact, walk, job, &s, err);
-    }
     if (!rc)
         rc = note_error(record, largest_error(coarse, exact, rows, job->N), &s, err);
     if (!rc)

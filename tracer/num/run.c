@@ -321,7 +321,7 @@ bf_code R(bf_run)(bf_record **out, const bf_job *job, const char *path, bf_check
                            job->query->stop, err);
     const double seconds = bf_seconds() - start;
     if (!rc && job->query->precision == BF_PRECISION_BF16)
-        rc = R(bf_params_pack)(run.params, BF_TILE, err);
+        rc = R(bf_params_bf16)(run.params, true, err);
     if (!rc)
         rc = bf_job_describe(record, job, err);
     if (!rc)

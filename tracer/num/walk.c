@@ -40,7 +40,7 @@ static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
     R(bf_desk) *d = &s->desks[worker];
     const size_t F = c->F, D = c->D;
     const real *g = R(bf_tile_in)(t, s->g, 0, D, d->in);
-    R(bf_linear_vjp)(d->hidden, F, g, D, t->padded, &s->b->mlp_out, false, worker);
+    R(bf_linear_vjp)(d->hidden, g, D, t->padded, &s->b->mlp_out, false, worker);
     for (size_t k = 0; k < t->n; k++) {
         const size_t j = s->pos[t->row[k]];
         const real *slope = s->a->slope + j * F, *gain = c->gated ? s->a->gain + j * F : NULL;
@@ -53,9 +53,9 @@ static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
         }
         param_mlp(s, t->row[k], gain ? h : gate, gain ? gate : NULL);
     }
-    R(bf_linear_vjp)(d->normed, D, d->hidden, F, t->padded, &s->b->mlp_in, false, worker);
+    R(bf_linear_vjp)(d->normed, d->hidden, F, t->padded, &s->b->mlp_in, false, worker);
     if (c->gated)
-        R(bf_linear_vjp)(d->normed, D, d->gate, F, t->padded, &s->b->mlp_gate, true, worker);
+        R(bf_linear_vjp)(d->normed, d->gate, F, t->padded, &s->b->mlp_gate, true, worker);
 }
 
 void R(bf_mlp_above)(const R(bf_chunk) *s, size_t row)
@@ -98,7 +98,7 @@ static void out_task(void *context, size_t task, size_t worker)
     const size_t D = c->D, width = R(bf_q_width)(c);
     const real *g = R(bf_tile_in)(&t, s->g, 0, D, s->desks[worker].in);
     real *dz = t.together ? s->dz + (t.row[0] - s->part.row) * width : s->desks[worker].out;
-    R(bf_linear_vjp)(dz, width, g, D, t.padded, &s->b->o, false, worker);
+    R(bf_linear_vjp)(dz, g, D, t.padded, &s->b->o, false, worker);
     for (size_t k = 0; k < t.n; k++) {
         const size_t row = t.row[k], j = s->pos[row];
         if (!t.together)
@@ -217,7 +217,7 @@ static void qkv_task(void *context, size_t task, size_t worker)
     for (size_t p = 0, at = 0; p < 3; at += s->b->qkv[p].out, p++) {
         if (!(s->pass & (p ? BF_PASS_KV : BF_PASS_Q)))
             continue;
-        R(bf_linear_vjp)(d->normed, D, dqkv + at, ld, t.padded, &s->b->qkv[p], add, worker);
+        R(bf_linear_vjp)(d->normed, dqkv + at, ld, t.padded, &s->b->qkv[p], add, worker);
         add = true;
     }
     for (size_t k = 0; k < t.n; k++) {
@@ -338,7 +338,7 @@ static bf_code walk_layers(R(bf_chunk) *s, bf_error *err)
     for (size_t l = s->c->L; l-- > w->lowest;) {
         s->l = l;
         s->a = &w->acts->layer[l];
-        const bf_code rc = R(bf_params_layer)(&s->b, w->params, l, err);
+        const bf_code rc = R(bf_params_vjp_layer)(&s->b, w->params, l, s->rows, err);
         if (rc)
             return rc;
         walk_layer(s);
