@@ -8,6 +8,43 @@
 /* Rows of queries handled at once: small enough for the cache, large enough for BLAS. */
 enum { BLOCK = 64 };
 
+/* OpenBLAS multiplies small matrices as they stand, up to 10^6 terms in all, and copies larger ones first: products of
+ * a block's rows take so many keys at a time (docs/performance.md). */
+static size_t run_of_keys(size_t K)
+{
+    enum { SMALL = 1000 * 1000, STEP = 16 };
+    const size_t n = SMALL / BLOCK / K / STEP * STEP;
+    return n ? n : STEP;
+}
+
+/* ds [n,keys] = dz vt, vt [K,keys]. */
+static void gemm_scores(real *ds, size_t ldds, const real *dz, size_t ldz, const real *vt, size_t ldv, size_t n,
+                        size_t keys, size_t K)
+{
+    const size_t run = run_of_keys(K);
+    for (size_t a = 0; a < keys; a += run)
+        R(bf_gemm)(false, false, n, keys - a < run ? keys - a : run, K, 1, dz, ldz, vt + a, ldv, false, ds + a, ldds);
+}
+
+/* z [n,K] = p v, p [n,keys]. */
+static void gemm_mix(real *z, size_t ldz, const real *p, size_t ldp, const real *v, size_t ldv, size_t n,
+                     size_t keys, size_t K)
+{
+    const size_t run = run_of_keys(K);
+    for (size_t a = 0; a == 0 || a < keys; a += run)
+        R(bf_gemm)(false, false, n, K, keys - a < run ? keys - a : run, 1, p + a, ldp, v + a * ldv, ldv, a > 0, z, ldz);
+}
+
+/* dv [keys,K] += p^T dz, p [n,keys]. */
+static void gemm_keys(real *dv, size_t lddv, const real *p, size_t ldp, const real *dz, size_t ldz, size_t n,
+                      size_t keys, size_t K)
+{
+    const size_t run = run_of_keys(K);
+    for (size_t a = 0; a < keys; a += run)
+        R(bf_gemm)(true, false, keys - a < run ? keys - a : run, K, n, 1, p + a, ldp, dz, ldz, true, dv + a * lddv,
+                   lddv);
+}
+
 /* Keys that any of the rows first..last reads, and maybe some more. */
 static bf_span block_keys(const R(bf_head) *h, size_t first, size_t last)
 {
@@ -124,8 +161,8 @@ void R(bf_attention_mix)(const R(bf_head) *h, real *z, size_t ldz, size_t r0, si
         b = block_end(&h->mask, a, r1);
         const bf_span keys = block_keys(h, a, b - 1);
         const size_t stored = bf_mask_stored(&h->mask, a), lo = keys.lo + stored;
-        R(bf_gemm)(false, false, b - a, h->K, keys.hi + 1 - lo, 1, h->pattern + a * h->N + lo, h->N,
-                   h->v + lo * h->ldv, h->ldv, false, z + a * ldz, ldz);
+        gemm_mix(z + a * ldz, ldz, h->pattern + a * h->N + lo, h->N, h->v + lo * h->ldv, h->ldv, b - a,
+                 keys.hi + 1 - lo, h->K);
         if (stored)
             R(bf_gemm)(false, false, b - a, h->K, stored, 1, h->pattern + a * h->N, h->N, h->u, h->ldu, true,
                        z + a * ldz, ldz);
@@ -216,9 +253,11 @@ void R(bf_attention_scores_vjp)(real *ds, const R(bf_head) *h, const real *p, si
                                 double *residual, double *dgate)
 {
     const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = keys.sinks + stored;
-    const size_t ld = bf_span_size(keys);
-    R(bf_gemm)(false, true, n, ld - skip, h->K, 1, dz, ldz, h->v + (keys.lo + stored) * h->ldv, h->ldv, false,
-               ds + skip, ld);
+    const size_t ld = bf_span_size(keys), lo = keys.lo + stored;
+    if (h->vt)
+        gemm_scores(ds + skip, ld, dz, ldz, h->vt + lo, h->N, n, ld - skip, h->K);
+    else
+        R(bf_gemm)(false, true, n, ld - skip, h->K, 1, dz, ldz, h->v + lo * h->ldv, h->ldv, false, ds + skip, ld);
     if (stored)
         R(bf_gemm)(false, true, n, stored, h->K, 1, dz, ldz, h->u, h->ldu, false, ds, ld);
     if (keys.sinks)
@@ -279,10 +318,8 @@ static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const
     const size_t lo = cut > b->keys.lo ? cut : b->keys.lo, keys = b->keys.hi + 1 - lo;
     const size_t at = (lo - to->base) * to->ldd, skip = n - keys;
     const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), past = stored > lo ? stored - lo : 0;
-    R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->ds + skip + past, n, b->q, b->ldq, true,
-               to->dk + at + past * to->ldd, to->ldd);
-    R(bf_gemm)(true, false, keys - past, K, b->n, 1, b->p + skip + past, b->ldp, b->dz, b->ldz, true,
-               to->dv + at + past * to->ldd, to->ldd);
+    gemm_keys(to->dk + at + past * to->ldd, to->ldd, b->ds + skip + past, n, b->q, b->ldq, b->n, keys - past, K);
+    gemm_keys(to->dv + at + past * to->ldd, to->ldd, b->p + skip + past, b->ldp, b->dz, b->ldz, b->n, keys - past, K);
     if (past) { /* a cut leaves nothing before the segment: base is 0 here */
         R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
         R(bf_gemm)(true, false, past, K, b->n, 1, b->p + skip, b->ldp, b->dz, b->ldz, true, b->du, b->lddu);
@@ -311,8 +348,7 @@ static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsi
     R(bf_attention_scores_vjp)(b.ds, h, b.p, b.ldp, b.dz, b.ldz, pos, n, b.keys, residual,
                                 to->dgate);
     const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = sinks + stored;
-    R(bf_gemm)(false, false, n, K, ld - skip, 1, b.ds + skip, ld, h->k + (b.keys.lo + stored) * h->ldk,
-               h->ldk, false, dq, lddq);
+    gemm_mix(dq, lddq, b.ds + skip, ld, h->k + (b.keys.lo + stored) * h->ldk, h->ldk, n, ld - skip, K);
     if (stored)
         R(bf_memory_query_vjp)(dq, lddq, h, b.q, b.ldq, n, b.ds, ld, stored);
     if (sinks)
@@ -324,6 +360,17 @@ static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsi
     if (bf_mask_cut(&h->mask, pos[n - 1]))
         cut_rows(h, &b, rest);
     block_keys_vjp(h, to, &b);
+}
+
+BF_HOT void R(bf_transpose_values)(real *vt, const R(bf_head) *h)
+{
+    enum { STEP = 16 }; /* a line of the cache */
+    for (size_t j0 = 0; j0 < h->N; j0 += STEP) {
+        const size_t n = h->N - j0 < STEP ? h->N - j0 : STEP;
+        for (size_t e = 0; e < h->K; e++)
+            for (size_t j = j0; j < j0 + n; j++)
+                vt[e * h->N + j] = h->v[j * h->ldv + e];
+    }
 }
 
 void R(bf_attention_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, const unsigned *pos,

@@ -2,7 +2,7 @@
  *
  * Compiled for float and for double (base/real.h). All arrays are row-major; `dx` = d loss / d x.
  * Nothing here can fail, allocates, or keeps state; no aliasing unless said.
- * Every VJP is held against central differences in tests/test_ops.c. */
+ * Every VJP is held against central differences in tests/test_ops.c and test_attention.c. */
 #ifndef BF_MODEL_NUM_OPS_H
 #define BF_MODEL_NUM_OPS_H
 
@@ -48,6 +48,7 @@ typedef struct {
      * the delta rule what bf_memory_store writes, and links [N,N], which it writes too. */
     const real *u, *kept_u;
     real *links;
+    const real *vt;        /* NULL, or v transposed, [K,N]: bf_transpose_values. The VJP is faster with it */
     real *pattern;         /* [N,N] row = query */
     const real *factor;    /* NULL, or [N,N]: dropout's, by which the VJP takes the pattern to have been
                             * multiplied before bf_attention_mix; not with a compressive memory */
@@ -80,6 +81,7 @@ typedef struct {
 void R(bf_attention_vjp)(const R(bf_head) *head, const R(bf_head_flow) *flow, const unsigned *pos,
                          size_t n, real *scratch, double *residual);
 size_t bf_attention_vjp_scratch(size_t N, size_t K, bool delta);
+void R(bf_transpose_values)(real *vt, const R(bf_head) *head);
 /* Its middle part: ds [n,keys] of n rows of weights p (ldp apart) from dz; the columns of both are the
  * keys of the span, sinks first, and must hold all that the rows read. Rows are queries pos[0..n); with a
  * compressive memory all of one segment, and the columns of what it stored are then d loss / d w. */

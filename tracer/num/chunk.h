@@ -34,6 +34,7 @@ typedef struct {
     size_t n_beams, rows;
     real *g;                /* [rows, D] */
     real *dz, *dqkv;        /* of the part at hand: [its rows, HK], [its rows, (H+2G)K] */
+    real *vt;               /* values of the layer at hand, transposed: [G,K,N] */
     unsigned *pos, *beam;   /* [rows] */
     real *skip, *mlp, *heads; /* with paths: g before the MLP, what the MLP added [rows,D]; what each query
                                 head sent to k and v [rows,2HK], or NULL if no head shares them */

@@ -62,7 +62,7 @@ size_t R(bf_walk_bytes)(const bf_config *c, size_t N, size_t rows, size_t part, 
     if (fold)
         desk_bytes += (c->D + c->F) * c->D * sizeof(real);
     return rows * (width * sizeof(real) + 7 * sizeof(unsigned)) + part * kept * sizeof(real) +
-           N * sizeof(unsigned) + threads * (desk_bytes + sizeof(R(bf_desk))) + 24 * 64;
+           N * (c->G * c->K * sizeof(real) + sizeof(unsigned)) + threads * (desk_bytes + sizeof(R(bf_desk))) + 24 * 64;
 }
 
 static void number_rows(R(bf_chunk) *s)
@@ -139,11 +139,12 @@ bool R(bf_chunk_take)(R(bf_chunk) *s)
     s->g = bf_arena_take(arena, s->rows, c->D * sizeof(real));
     s->dz = bf_arena_take(arena, part, R(bf_q_width)(c) * sizeof(real));
     s->dqkv = bf_arena_take(arena, part, R(bf_qkv_width)(c) * sizeof(real));
+    s->vt = bf_arena_take(arena, c->G * c->K, s->w->acts->N * sizeof(real));
     s->pos = bf_arena_take(arena, s->rows, sizeof *s->pos);
     s->beam = bf_arena_take(arena, s->rows, sizeof *s->beam);
     s->size = bf_arena_take(arena, s->rows, sizeof *s->size);
     s->desks = bf_arena_take(arena, threads, sizeof *s->desks);
-    bool ok = s->g && s->dz && s->dqkv && s->pos && s->beam && s->size && s->desks &&
+    bool ok = s->g && s->dz && s->dqkv && s->vt && s->pos && s->beam && s->size && s->desks &&
               take_list(&s->above, s->rows, arena) && take_list(&s->below, s->rows, arena);
     for (size_t k = 0; k < threads && ok; k++) {
         ok = take_desk(&s->desks[k], c, s->w->acts->N, arena);

@@ -146,7 +146,8 @@ static void attention_task(void *context, size_t task, size_t worker)
     for (size_t h = g * per; h < (g + 1) * per; h++) {
         if (s->heads)
             R(bf_paths_head)(s, b, h, &flow);
-        const R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
+        R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
+        head.vt = s->vt + g * K * head.N;
         flow.dq = rows + h * K;
         flow.dz = s->dz + row * flow.ldz + h * K;
         R(bf_attention_vjp)(&head, &flow, s->above.where + b->first, b->count, d->attention,
@@ -259,10 +260,19 @@ static void seed(R(bf_chunk) *s)
     R(bf_chunk_sums)(s);
 }
 
+static void transpose_task(void *context, size_t g, size_t worker)
+{
+    (void)worker;
+    const R(bf_chunk) *s = context;
+    const R(bf_head) head = R(bf_acts_head)(s->w->acts, s->c, s->l, g * (s->c->H / s->c->G));
+    R(bf_transpose_values)(s->vt + g * head.K * head.N, &head);
+}
+
 static void attend(R(bf_chunk) *s)
 {
     const double start = bf_seconds();
     R(bf_acts_pattern)(s->w->acts, s->c, s->l, s->w->pool);
+    bf_pool_run(s->w->pool, s->c->G, transpose_task, s);
     bf_pool_run(s->w->pool, (s->part.end - s->part.first) * s->c->G, attention_task, s);
     if (s->w->seconds_attention)
         *s->w->seconds_attention += bf_seconds() - start;
