@@ -9,7 +9,7 @@ enum { ALIGN = 64 };
 
 struct bf_arena {
     unsigned char *base;
-    size_t size, used, peak;
+    size_t size, used;
 };
 
 bf_code bf_arena_new(bf_arena **out, size_t bytes, bf_error *err)
@@ -51,8 +51,6 @@ void *bf_arena_take(bf_arena *arena, size_t count, size_t size)
         return NULL;
     void *p = arena->base + arena->used;
     arena->used += need;
-    if (arena->used > arena->peak)
-        arena->peak = arena->used;
     return p;
 }
 
@@ -64,11 +62,6 @@ size_t bf_arena_mark(const bf_arena *arena)
 void bf_arena_reset(bf_arena *arena, size_t mark)
 {
     arena->used = mark;
-}
-
-size_t bf_arena_peak(const bf_arena *arena)
-{
-    return arena->peak;
 }
 
 void *bf_room_take(bf_room *room, size_t count, size_t size)

@@ -31,7 +31,5 @@ typedef struct {
 void *bf_room_take(bf_room *room, size_t count, size_t size);
 /* The same for n rows of width values. */
 void *bf_room_rows(bf_room *room, size_t n, size_t width, size_t size);
-/* Largest mark so far. */
-size_t bf_arena_peak(const bf_arena *arena);
 
 #endif

@@ -47,7 +47,7 @@ static bool rehash(bf_pairs *p)
     return true;
 }
 
-int64_t bf_pairs_count(const bf_pairs *p, uint64_t pair)
+static int64_t count_of(const bf_pairs *p, uint64_t pair)
 {
     return p->slots ? slot_of(p, pair)->count : 0;
 }
@@ -125,7 +125,7 @@ bool bf_pairs_pop(bf_pair_entry *out, bf_pairs *p)
 {
     while (p->n_heap && !p->failed) {
         bf_pair_entry top = p->heap[0];
-        const int64_t now = bf_pairs_count(p, top.pair);
+        const int64_t now = count_of(p, top.pair);
         if (top.count != now) {
             top.count = now;
             sink(p, top);

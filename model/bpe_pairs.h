@@ -45,7 +45,6 @@ static inline uint64_t bf_pair(uint32_t left, uint32_t right)
 
 /* Change a pair's count by so much; if it grows, note the word. */
 void bf_pairs_add(bf_pairs *pairs, uint64_t pair, int64_t change, uint32_t word);
-int64_t bf_pairs_count(const bf_pairs *pairs, uint64_t pair);
 /* Put an entry in the heap for every pair with fresh words and a count above 0. */
 void bf_pairs_settle(bf_pairs *pairs);
 /* Take the commonest pair, its count brought up to date. words: free(out->words.word).

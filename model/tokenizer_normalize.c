@@ -128,11 +128,6 @@ bool bf_normalizer_is_byte_level(const bf_normalizer *normalizer)
     return false;
 }
 
-bool bf_normalizer_is_empty(const bf_normalizer *normalizer)
-{
-    return normalizer->n == 0;
-}
-
 /* ---- running ---- */
 
 void bf_bytes_spell(bf_aligned *out, const bf_aligned *text, size_t begin, size_t end)

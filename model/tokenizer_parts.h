@@ -178,7 +178,6 @@ typedef struct bf_normalizer bf_normalizer;
 bf_code bf_normalizer_new(bf_normalizer **out, const bf_json *value, bf_error *err);
 void bf_normalizer_free(bf_normalizer *normalizer);
 bool bf_normalizer_is_byte_level(const bf_normalizer *normalizer);
-bool bf_normalizer_is_empty(const bf_normalizer *normalizer);
 /* text: read and replaced; spare: any content, for use in between. */
 bf_code bf_normalizer_run(const bf_normalizer *normalizer, bf_aligned *text, bf_aligned *spare,
                           bf_error *err);

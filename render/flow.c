@@ -140,7 +140,7 @@ static bf_code take_kept(bf_flow *f, double least, bool whole, const double *rea
     return BF_OK;
 }
 
-bf_code bf_flow_keep(bf_flow *f, const bf_graph_style *style, bf_error *err)
+static bf_code keep_heaviest(bf_flow *f, const bf_graph_style *style, bf_error *err)
 {
     if (!(style->keep >= 0 && style->keep <= 1))
         return bf_fail(err, BF_EARG, "keep is %g, wanted a part between 0 and 1", style->keep);
@@ -165,7 +165,7 @@ bf_code bf_flow_read(bf_flow *out, const bf_record *record, const bf_graph_style
                      bf_error *err)
 {
     const bf_code rc = bf_flow_edges(out, record, style, err);
-    return rc ? rc : bf_flow_keep(out, style, err);
+    return rc ? rc : keep_heaviest(out, style, err);
 }
 
 void bf_flow_free(bf_flow *flow)

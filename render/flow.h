@@ -80,6 +80,5 @@ size_t bf_flow_last(const bf_flow *flow, size_t n);
 size_t bf_flow_token(const bf_flow *flow, size_t i);
 /* The order of doubles, largest first, for qsort. */
 int bf_flow_falling(const void *a, const void *b);
-bf_code bf_flow_keep(bf_flow *flow, const bf_graph_style *style, bf_error *err);
 
 #endif

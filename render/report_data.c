@@ -35,7 +35,7 @@ void bf_report_number(bf_buf *out, double value)
 
 /* ---- own and future */
 
-bf_code bf_report_put_own(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err)
+static bf_code put_own(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err)
 {
     static const char *const names[] = {"own.grad_norm", "future.grad_norm", "own_future.cosine"};
     const bf_tensor *t[3];
@@ -186,7 +186,7 @@ bf_code bf_report_put_data(bf_buf *out, const bf_report_source *s, bf_error *err
     if (!rc)
         rc = bf_report_put_matrices(out, &head, s, err);
     if (!rc)
-        rc = bf_report_put_own(out, &head, s, err);
+        rc = put_own(out, &head, s, err);
     if (!rc)
         rc = bf_report_put_carry(out, &head, s, err);
     if (!rc)

@@ -28,7 +28,6 @@ typedef struct {
 /* Append the elements of a part, and to head its JSON fields, each with a comma before it.
  * BF_ESHAPE, BF_EFORMAT, BF_ENONFINITE, BF_ENOMEM. */
 bf_code bf_report_put_matrices(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err);
-bf_code bf_report_put_own(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err);
 bf_code bf_report_put_carry(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err);
 bf_code bf_report_put_edges(bf_buf *out, bf_buf *head, const bf_report_source *s, bf_error *err);
 bf_code bf_report_put_trust(bf_buf *head, const bf_report_source *s, bf_error *err);

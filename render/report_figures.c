@@ -56,7 +56,7 @@ static void show_image(bf_buf *out, const bf_report_page *page, const bf_report_
     bf_buf_text(out, "\">\n");
 }
 
-void bf_report_show(bf_buf *out, const bf_report_page *page, const bf_report_figure *f)
+static void show_figure(bf_buf *out, const bf_report_page *page, const bf_report_figure *f)
 {
     peak top = {0};
     if (!f->made || !f->image.len)
@@ -89,7 +89,7 @@ void bf_report_maps(bf_buf *out, const bf_report_page *page)
         "cannot send gradient to later positions, so the upper half is empty.</p>\n"
         "<div "
         "class=\"figures\">\n");
-    bf_report_show(out, page, &page->figure[BF_FIGURE_EMBEDDING]);
+    show_figure(out, page, &page->figure[BF_FIGURE_EMBEDDING]);
     bf_buf_text(out, "</div>\n</section>\n");
 }
 
@@ -118,6 +118,6 @@ void bf_report_graph(bf_buf *out, const bf_report_page *page)
         bf_buf_text(out, "like all others, sends nothing to earlier tokens’ embeddings.");
     }
     bf_buf_text(out, "</p>\n<div class=\"wide\">\n");
-    bf_report_show(out, page, f);
+    show_figure(out, page, f);
     bf_buf_text(out, "</div>\n</section>\n");
 }

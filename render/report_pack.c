@@ -32,7 +32,7 @@ void bf_pack_base64(bf_buf *out, const void *bytes, size_t n)
     bf_buf_bytes(out, text, at);
 }
 
-bf_code bf_pack_bytes(bf_buf *out, const void *bytes, size_t len, bf_error *err)
+static bf_code pack_bytes(bf_buf *out, const void *bytes, size_t len, bf_error *err)
 {
     if (len > UINT32_MAX)
         return no_memory(len, err);
@@ -60,7 +60,7 @@ bf_code bf_pack_floats(bf_buf *out, const double *value, size_t n, bf_error *err
         for (size_t b = 0; b < 4; b++)
             plane[b * n + k] = (unsigned char)(bits >> 8 * b);
     }
-    const bf_code rc = bf_pack_bytes(out, plane, 4 * n, err);
+    const bf_code rc = pack_bytes(out, plane, 4 * n, err);
     free(plane);
     return rc;
 }
@@ -74,7 +74,7 @@ bf_code bf_pack_words(bf_buf *out, const unsigned short *word, size_t n, bf_erro
         plane[k] = (unsigned char)(word[k] & 0xff);
         plane[n + k] = (unsigned char)(word[k] >> 8);
     }
-    const bf_code rc = bf_pack_bytes(out, plane, 2 * n, err);
+    const bf_code rc = pack_bytes(out, plane, 2 * n, err);
     free(plane);
     return rc;
 }

@@ -16,8 +16,6 @@ enum { BF_PACK_DECADES = 6 };
 
 /* Append bytes in base64. */
 void bf_pack_base64(bf_buf *out, const void *bytes, size_t len);
-/* Append bytes, deflated (RFC 1950), in base64. BF_ENOMEM. */
-bf_code bf_pack_bytes(bf_buf *out, const void *bytes, size_t len, bf_error *err);
 /* Append [n] floats, the first byte of each, the second, ...; rounded to 16 bits of mantissa.
  * BF_ENOMEM. */
 bf_code bf_pack_floats(bf_buf *out, const double *value, size_t n, bf_error *err);

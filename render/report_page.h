@@ -53,7 +53,5 @@ void bf_report_maps(bf_buf *out, const bf_report_page *page);
 void bf_report_heads(bf_buf *out, const bf_report_page *page);
 void bf_report_graph(bf_buf *out, const bf_report_page *page);
 void bf_report_trust(bf_buf *out, const bf_report_page *page);
-/* One figure with its caption. */
-void bf_report_show(bf_buf *out, const bf_report_page *page, const bf_report_figure *figure);
 
 #endif

@@ -21,7 +21,8 @@ size_t bf_beam_rows(const bf_beam *beam)
     return beam->hi + 1 - beam->base;
 }
 
-size_t bf_edge_pairs(const bf_config *c, size_t N, bf_span queries, size_t l)
+/* Pairs (r,j) that these queries make in layer l. */
+static size_t pairs_of(const bf_config *c, size_t N, bf_span queries, size_t l)
 {
     const bf_mask mask = bf_config_mask(c, l);
     size_t n = 0;
@@ -32,7 +33,7 @@ size_t bf_edge_pairs(const bf_config *c, size_t N, bf_span queries, size_t l)
 
 size_t bf_edge_count(const bf_config *c, size_t N, size_t i, size_t l)
 {
-    return 2 * c->H * bf_edge_pairs(c, N, bf_walk_span(c, N, (bf_span){0, i, i}, l + 1), l);
+    return 2 * c->H * pairs_of(c, N, bf_walk_span(c, N, (bf_span){0, i, i}, l + 1), l);
 }
 
 size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t most)

@@ -140,8 +140,6 @@ bf_code bf_rows_shares(bf_trust *trust, bf_trial *trial, const size_t *slots, si
                        size_t places, uint64_t *seed, bf_error *err);
 bf_code bf_rows_edges(bf_trust *trust, bf_trial *trial, const size_t *slots, size_t n, size_t most,
                       uint64_t *seed, bf_error *err);
-/* Run with `move` at t, seen by move->path only. */
-bf_apply bf_apply_path;
 
 /* ---- trust_curves.c */
 

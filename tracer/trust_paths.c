@@ -75,7 +75,7 @@ static bf_code run_head(bf_trial *t, const bf_move *m, bf_error *err)
     return bf_trial_run(t, m->layer, t->edits, n, t->N, err);
 }
 
-bf_code bf_apply_path(bf_trial *t, const bf_move *m, double size, bf_error *err)
+static bf_code apply_path(bf_trial *t, const bf_move *m, double size, bf_error *err)
 {
     const size_t D = t->c->D, j = m->position, above = m->layer + 1;
     const unsigned site = above == t->c->L ? BF_AT_RESID_FINAL : BF_AT_RESID_PRE;
@@ -133,7 +133,7 @@ static bf_code measure_pairs(bf_trust_row *row, bf_trust *trust, bf_trial *t, co
                               .path = p->path};
         rc = bf_row_add(row, trust->n_sizes, e->loss[p->slot], p->position, length * p->value, err);
         if (!rc)
-            rc = bf_row_measure(row, trust, first, t, bf_apply_path, &move, err);
+            rc = bf_row_measure(row, trust, first, t, apply_path, &move, err);
         bf_trial_tell(t, row->what, (double)(k + 1) / (double)n);
     }
     free(wanted);

@@ -434,11 +434,3 @@ const real *R(bf_params_final_b)(const R(bf_params) *p)
 {
     return p->final_b;
 }
-
-size_t R(bf_params_bytes)(const R(bf_params) *p)
-{
-    size_t bytes = bf_arena_peak(p->arena);
-    for (size_t l = 0; l < (p->kept ? p->model->config.L : 1); l++)
-        bytes += bf_arena_peak(p->slots[l].arena);
-    return bytes;
-}

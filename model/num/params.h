@@ -50,7 +50,5 @@ void R(bf_params_embed)(real *x, const R(bf_params) *params, size_t token, size_
 const R(bf_mat) *R(bf_params_head)(const R(bf_params) *params);
 const real *R(bf_params_final_w)(const R(bf_params) *params);
 const real *R(bf_params_final_b)(const R(bf_params) *params); /* may be NULL */
-/* Bytes that are held beside the map. */
-size_t R(bf_params_bytes)(const R(bf_params) *params);
 
 #endif

@@ -33,12 +33,12 @@ void R(bf_chunk_sums)(R(bf_chunk) *s)
 }
 
 #if BF_BITS == 32
-const size_t bf_band_from[BF_BANDS] = {0, 1, 2, 4, 8, 16, 32};
+static const size_t band_from[BF_BANDS] = {0, 1, 2, 4, 8, 16, 32};
 
 size_t bf_band_of(size_t lag)
 {
     size_t band = 0;
-    while (band + 1 < BF_BANDS && lag >= bf_band_from[band + 1])
+    while (band + 1 < BF_BANDS && lag >= band_from[band + 1])
         band++;
     return band;
 }

@@ -42,7 +42,6 @@ typedef struct {
 
 /* Bands of lag i - j: 0 (own), 1, 2-3, 4-7, 8-15, 16-31, 32 and more. */
 enum { BF_BANDS = 7 };
-extern const size_t bf_band_from[BF_BANDS];
 size_t bf_band_of(size_t lag);
 
 /* Cotangents summed over losses, by band of lag: [L][BF_BANDS][N][width]; NULL: not wanted. What enters
@@ -110,9 +109,8 @@ size_t bf_walk_bytes_f64(const bf_config *config, size_t N, size_t rows, size_t 
  * BF_ENOMEM, BF_ENONFINITE (names the layer), BF_EINTERRUPTED. */
 bf_code R(bf_walk_chunk)(const R(bf_walk) *walk, bf_beam *beams, size_t n, bf_error *err);
 
-/* Edges of loss i in layer l, and pairs (r,j) that these queries make there; where each stands: edges.c. */
+/* Edges of loss i in layer l; where each stands: edges.c. */
 size_t bf_edge_count(const bf_config *config, size_t N, size_t i, size_t l);
-size_t bf_edge_pairs(const bf_config *config, size_t N, bf_span queries, size_t l);
 
 /* Write one value of a tensor [layers,(heads,)losses,N]; nothing if data is NULL or the layer is not
  * recorded. */
