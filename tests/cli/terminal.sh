@@ -43,12 +43,12 @@ else # a byte that this tokenizer does not know
     run trace "$M" --text "$(printf 'a<b>\n"b')" --show --color always
     is "hostile tokens move nothing" [ "$(sed "s/$esc\[[0-9;]*m//g" "$dir/out" | grep -c "$esc")" = 0 ]
 fi
-if command -v script >/dev/null; then
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
     TERM=xterm script -qec "'$B' info '$R' --show" /dev/null >"$dir/tty" 2>/dev/null </dev/null
     holds "a terminal gets colours" "$dir/tty" "$esc\[38;5;"
     TERM=dumb script -qec "'$B' info '$R' --show" /dev/null >"$dir/tty" 2>/dev/null </dev/null
     is "a dumb one does not" [ "$(grep -c "$esc" "$dir/tty")" = 0 ]
-else skip "a terminal" "no script"; fi
+else skip "a terminal" "script is not there, or finds no pseudo-terminal"; fi
 
 refuses "neither file nor --show" "no -o FILE given" trace "$M" --text hello
 refuses "show and JSON" "wanted one of them" trace "$M" --text hello --show --json
