@@ -353,9 +353,6 @@ static dnnl_status_t choose_layout(bf_packed *p)
 
 bf_code bf_packed_new(bf_packed **out, bf_packing *room, size_t K, size_t N, bool half, bf_error *err)
 {
-    if (half && !bf_bf16_available())
-        return bf_fail(err, BF_EUNSUPPORTED,
-                       "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
     stay_serial();
     bf_packed *p = K > SIZE_MAX / 8 / (N + 1) ? NULL : calloc(1, sizeof *p);
     dnnl_status_t status = dnnl_out_of_memory;

@@ -37,8 +37,8 @@ void bf_room_gemm_bf16(bf_packing *room, size_t worker, bool ta, bool tb, size_t
 void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
                       const float *A, size_t lda, const float *B, size_t ldb, bool add, float *C, size_t ldc);
 
-/* Room for a B of K x N values; half: rounded to bfloat16, as A is then.
- * BF_ENOMEM; BF_EUNSUPPORTED (half without the instructions; the library refused, with what). */
+/* Room for a B of K x N values; half: rounded to bfloat16, as A is then (bf_bf16_available).
+ * BF_ENOMEM; BF_EUNSUPPORTED (the library refused; the message says with what). */
 bf_code bf_packed_new(bf_packed **out, bf_packing *room, size_t K, size_t N, bool half, bf_error *err);
 void bf_packed_free(bf_packed *packed); /* NULL-safe */
 /* Was it made for these? False for NULL. */

@@ -283,8 +283,9 @@ bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t 
 
 bf_code R(bf_params_bf16)(R(bf_params) *p, bool on, bf_error *err)
 {
-    if (on && (BF_BITS != 32 || !p->room))
-        return bf_fail(err, BF_EUNSUPPORTED, "products in bfloat16 are for float, and want AVX-512");
+    if (on && (BF_BITS != 32 || !p->room || !bf_bf16_available()))
+        return bf_fail(err, BF_EUNSUPPORTED,
+                       "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
     p->half = on;
     return BF_OK;
 }
