@@ -284,6 +284,11 @@ void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t 
              (const size_t[FORM]){ta, tb, M, N, K, lda, ldb, add, ldc}, NULL);
 }
 
+size_t bf_packing_workers(const bf_packing *room)
+{
+    return room->workers;
+}
+
 void bf_room_start(bf_packing *room, size_t worker)
 {
     enum { M = 64, N = 384, K = 768 }; /* C's rows apart, as where columns of a product are shared out */
@@ -389,6 +394,19 @@ void bf_packed_free(bf_packed *p)
 bool bf_packed_fits(const bf_packed *p, size_t K, size_t N, bool half)
 {
     return p && p->K == K && p->N == N && p->half == half;
+}
+
+bool bf_packed_grid(bf_grid *grid, const bf_packed *p)
+{
+    const dnnl_memory_desc_t *md = &p->layout;
+    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
+    const dnnl_dim_t pair = p->half ? 2 : 1, deep = b->inner_blks[0] * pair, wide = b->inner_blks[1];
+    if (md->format_kind != dnnl_blocked || b->inner_nblks != 1 + pair || b->inner_idxs[0] != 0 ||
+        b->inner_idxs[1] != 1 || (p->half && (b->inner_idxs[2] != 0 || b->inner_blks[2] != 2)) ||
+        b->strides[0] != deep * wide || b->strides[1] != md->padded_dims[0] * wide)
+        return false;
+    *grid = (bf_grid){p->values, (size_t)(md->padded_dims[1] / wide), (size_t)wide, (size_t)md->padded_dims[0]};
+    return true;
 }
 
 static dnnl_status_t describe_reorder(dnnl_primitive_desc_t *out, const dnnl_memory_desc_t *from,

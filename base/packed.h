@@ -25,6 +25,7 @@ bf_code bf_packing_new(bf_packing **out, size_t workers, bf_error *err);
 void bf_packing_free(bf_packing *room); /* NULL-safe; after all that was packed for it */
 /* Have the library make its kernels: 30 ms that the first product would take else. */
 void bf_room_start(bf_packing *room, size_t worker);
+size_t bf_packing_workers(const bf_packing *room);
 /* BF_OK; BF_ENOMEM, BF_EUNSUPPORTED: the first failure in a room. */
 bf_code bf_room_failed(const bf_packing *room, bf_error *err);
 
@@ -45,6 +46,14 @@ void bf_packed_free(bf_packed *packed); /* NULL-safe */
 bool bf_packed_fits(const bf_packed *packed, size_t K, size_t N, bool half);
 /* Pack B [K,N] (tb: stored [N,K]), in place of what was packed before. B is not kept. */
 void bf_packed_fill(bf_packed *packed, size_t worker, const float *B, size_t ldb, bool tb);
+
+/* How a packed weight lies: `blocks` of `wide` columns one after the other, each of `rows` rows, which are K and
+ * zeros; half: every two rows of a block are interleaved, value by value. False if the library's layout is another. */
+typedef struct {
+    void *values;
+    size_t blocks, wide, rows;
+} bf_grid;
+bool bf_packed_grid(bf_grid *grid, const bf_packed *packed);
 
 /* C [M,N] = A [M,K] B (+ C if add), rows of C one after the other. A row's bits depend on nothing but A's and B. */
 void bf_packed_apply(const bf_packed *packed, size_t worker, size_t M, const float *A, size_t lda, bool add,

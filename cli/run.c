@@ -61,7 +61,8 @@ size_t cli_run_options(cli_option *to, cli_run *run)
          "drop rows below E times their loss's largest, and\n"
          "say how much was dropped (default: drop nothing)"},
         {"no-fold", NULL, &run->no_fold, NULL,
-         "never use a position's whole MLP Jacobian"},
+         "no short cuts through the MLP: neither a position's\n"
+         "whole Jacobian nor, if gated, two weights as one"},
         {"memory", cli_parse_bytes, &run->memory, "M",
          "room for activations and gradients: 512M, 1.5G\n"
          "(default: 4G); weights and record come on top"},

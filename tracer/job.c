@@ -226,7 +226,7 @@ static void shrink(bf_job *job, size_t longest)
 /* As many rows as the budget holds, at most the usual number, at least the longest loss. */
 static bf_code fit(bf_job *job, bf_error *err)
 {
-    size_t rows = 0, longest = 0;
+    size_t rows = 0, longest = 0, blocks = 0;
     for (size_t k = 0; k < job->losses; k++) {
         const bf_beam beam = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed,
                                           job->loss[k], job->lowest);
@@ -234,10 +234,17 @@ static bf_code fit(bf_job *job, bf_error *err)
         rows += n;
         longest = n > longest ? n : longest;
     }
+    for (size_t b = 0; b < job->blocks; b++) {
+        size_t from, end;
+        bf_job_block(&from, &end, job, b);
+        const bf_beam beam = bf_beam_make(&job->config, job->N, b, from, end - 1, job->lowest);
+        blocks += bf_beam_rows(&beam);
+    }
+    rows = rows > blocks ? rows : blocks;
     if (job->query->check || job->blocks) /* sums of losses make long beams */
         longest = job->N;
     const size_t part = usual_part(job), most = one_part(job) ? part : most_rows(job, part);
-    const bf_code rc = bf_job_fold(job, most, err);
+    const bf_code rc = bf_job_shortcuts(job, most, err);
     if (rc)
         return rc;
     job->chunk_rows = job->fold_below ? most : part;

@@ -23,7 +23,8 @@ typedef struct {
     unsigned sites, scores;
     size_t blocks, probes;    /* of the overview; 0: none */
     size_t fold_below;        /* positions that are folded */
-    double fold_saves;        /* floating-point operations that this saves */
+    bool blend, blend_blocks; /* losses, and blocks, pass a gated MLP's two input weights as one */
+    double saved;             /* floating-point operations that these save, less what they cost */
     bool shared;              /* attention patterns are kept for one layer only */
     size_t *edge_start, edges; /* [losses] first edge of each loss, and their number; owned */
     const bf_tensor *reference; /* logprobs of the target's reference, or NULL; borrowed */
@@ -40,8 +41,8 @@ void bf_job_free(bf_job *job); /* owned arrays; NULL-safe */
 bf_code bf_job_masks(bf_job *job, bf_error *err);
 bf_code bf_job_hide(bf_job *job, bf_error *err);
 
-/* How many positions to fold, in chunks of at most so many rows: fold_below, fold_saves. */
-bf_code bf_job_fold(bf_job *job, size_t chunk_rows, bf_error *err);
+/* What to fold and to blend, in chunks of at most so many rows: fold_below, blend, blend_blocks, saved. */
+bf_code bf_job_shortcuts(bf_job *job, size_t chunk_rows, bf_error *err);
 
 /* The record's tensors for this job: *specs is malloc'd, *n of them. */
 bf_code bf_job_specs(bf_tensor **specs, size_t *n, const bf_job *job, bf_error *err);

@@ -68,12 +68,13 @@ bf_code bf_trace_plan(bf_plan *plan, const bf_model *model, const bf_query *quer
     if (!rc) {
         *plan = (bf_plan){.N = job.N, .losses = job.losses, .chunk_rows = job.chunk_rows,
                           .bytes = job.fixed_bytes + job.chunk_bytes, .flops = bf_job_flops(&job), .folded = job.fold_below,
+                          .blended = job.blend || job.blend_blocks,
                           .record_bytes = record_bytes(specs, n)};
         count_walks(plan, &job, false, 1);
         count_walks(plan, &job, true, bf_job_block_walks(&job));
         const double rate = product_rate() * (double)job.threads *
                             (query->precision == BF_PRECISION_F64 ? 0.4 : 0.8);
-        plan->seconds = rate > 0.0 ? (plan->flops - job.fold_saves) / rate : 0.0;
+        plan->seconds = rate > 0.0 ? (plan->flops - job.saved) / rate : 0.0;
     }
     free(specs);
     bf_job_free(&job);

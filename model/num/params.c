@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
-#include "base/packed.h"
+#include "base/blend.h"
 #include "model/convert.h"
 
 enum { MATS = 7, VECS = 4, MAT_CHECK = 1 << 16 };
@@ -29,6 +29,8 @@ struct R(bf_params) {
     bf_packing *room; /* NULL: BLAS multiplies */
     bf_packed *packed[MATS]; /* of one layer at a time: packed_of[k] - 1 (0: of none) */
     size_t packed_of[MATS];
+    bf_blend *blend; /* of layer blend_of - 1 */
+    size_t blend_of;
     bool half; /* VJPs in bfloat16 */
     bool *checked;   /* [L] this layer's mapped values are known to be finite */
 };
@@ -76,10 +78,11 @@ static bf_code check_native(const bf_matrix *m, bf_error *err)
     return BF_OK;
 }
 
+enum { NARROW = 48 };
+
 /* The matrix as the file has it. Products with narrow ones are BLAS's: oneDNN's take longer to begin. */
 static R(bf_mat) view(const R(bf_params) *p, const bf_matrix *m)
 {
-    enum { NARROW = 48 };
     return (R(bf_mat)){.w = m->data, .out = m->out, .in = m->in, .ld = m->ld, .in_major = m->in_major,
                        .room = m->out < NARROW || m->in < NARROW ? NULL : p->room};
 }
@@ -225,58 +228,98 @@ static bool dense(const R(bf_mat) *m)
     return m->ld == (m->in_major ? m->out : m->in);
 }
 
+/* Packing pays from so many rows on. The bits are the same: what is packed for few rows, too, is what oneDNN would
+ * not multiply alike as it stands. */
+static bool packs(const R(bf_params) *p, const R(bf_mat) *m, size_t rows)
+{
+    enum { PAYS = 800 };
+    return m->w && (p->half || (m->room && (rows >= PAYS || !dense(m))));
+}
+
+enum { IN = 1, GATE = 2 }; /* of a packing_job's mats */
+
 typedef struct {
     R(bf_params) *params;
     R(bf_mat) *mats[MATS];
     size_t l;
 } packing_job;
 
-static void pack_task(void *context, size_t k, size_t worker)
+/* A matrix; then a panel of one of the blend's two. */
+static void pack_task(void *context, size_t task, size_t worker)
 {
     const packing_job *job = context;
+    R(bf_params) *p = job->params;
+    const size_t k = task < MATS ? task : (task - MATS) % 2 ? GATE : IN;
     const R(bf_mat) *m = job->mats[k];
-    if (m->packed && job->params->packed_of[k] != job->l + 1)
-        bf_packed_fill(job->params->packed[k], worker, m->w, m->ld, m->in_major);
+    if (task >= MATS)
+        bf_blend_fill(p->blend, worker, (task - MATS) % 2, (task - MATS) / 2, m->w, m->ld, m->in_major);
+    else if (m->packed && p->packed_of[k] != job->l + 1)
+        bf_packed_fill(p->packed[k], worker, m->w, m->ld, m->in_major);
 }
 
-/* Packing pays from so many rows on. The bits are the same: what is packed for few rows, too, is what oneDNN would
- * not multiply alike as it stands. */
-static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows, bf_error *err)
+static bf_code take_packed(R(bf_params) *p, size_t k, const R(bf_mat) *m, bf_error *err)
 {
-    enum { PAYS = 800 };
+    if (bf_packed_fits(p->packed[k], m->out, m->in, p->half))
+        return BF_OK;
+    bf_packed_free(p->packed[k]);
+    p->packed[k] = NULL;
+    p->packed_of[k] = 0;
+    return bf_packed_new(&p->packed[k], p->room, m->out, m->in, p->half, err);
+}
+
+static bf_code take_blend(R(bf_params) *p, const R(bf_mat) *m, bf_error *err)
+{
+    if (bf_blend_fits(p->blend, m->out, m->in, p->half))
+        return BF_OK;
+    bf_blend_free(p->blend);
+    p->blend = NULL;
+    p->blend_of = 0;
+    return bf_blend_new(&p->blend, p->room, m->out, m->in, p->half, err);
+}
+
+static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows, bool blend, bf_error *err)
+{
     packing_job job = {p, {&b->mlp_out, &b->mlp_in, &b->mlp_gate, &b->o, &b->qkv[0], &b->qkv[1], &b->qkv[2]}, l};
-    bf_code rc = BF_OK;
+    bf_code rc = blend ? take_blend(p, &b->mlp_in, err) : BF_OK;
+    if (rc == BF_EUNSUPPORTED) { /* another layout of the library's: the two apart, then */
+        blend = false;
+        rc = BF_OK;
+    }
     for (size_t k = 0; k < MATS && !rc; k++) {
         R(bf_mat) *m = job.mats[k];
-        m->packed = NULL;
-        if (!m->w || !(p->half || (m->room && (rows >= PAYS || !dense(m)))))
-            continue;
-        if (!bf_packed_fits(p->packed[k], m->out, m->in, p->half)) {
-            bf_packed_free(p->packed[k]);
-            p->packed[k] = NULL;
-            p->packed_of[k] = 0;
-            rc = bf_packed_new(&p->packed[k], p->room, m->out, m->in, p->half, err);
-        }
-        m->packed = p->packed[k];
+        const bool pack = packs(p, m, rows) && !(blend && (k == IN || k == GATE));
+        if (pack)
+            rc = take_packed(p, k, m, err);
+        m->packed = pack ? p->packed[k] : NULL;
     }
+    b->blend = blend ? p->blend : NULL;
     if (rc)
         return rc;
-    bf_pool_run(p->pool, MATS, pack_task, &job);
+    bf_pool_run(p->pool, MATS + (blend && p->blend_of != l + 1 ? 2 * bf_blend_panels(p->blend) : 0), pack_task, &job);
     for (size_t k = 0; k < MATS; k++)
         if (job.mats[k]->packed)
             p->packed_of[k] = l + 1;
+    if (blend)
+        p->blend_of = l + 1;
     return BF_OK;
 }
 #endif
 
-bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, size_t rows, bf_error *err)
+bool R(bf_mlp_blends)(const bf_config *c)
+{
+    return BF_BITS == 32 && c->gated && c->D >= NARROW && c->F >= NARROW && bf_room_gemm_pays();
+}
+
+bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, size_t rows, bool blend,
+                               bf_error *err)
 {
     bf_code rc = R(bf_params_layer)(out, p, l, err);
 #if BF_BITS == 32
     if (!rc && p->room)
-        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, err);
+        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, blend && R(bf_mlp_blends)(&p->model->config), err);
 #else
     (void)rows;
+    (void)blend;
 #endif
     return rc;
 }
@@ -394,6 +437,7 @@ void R(bf_params_free)(R(bf_params) *p)
         bf_arena_free(p->slots[l].arena);
     for (size_t k = 0; k < MATS; k++)
         bf_packed_free(p->packed[k]);
+    bf_blend_free(p->blend);
     bf_packing_free(p->room);
     bf_arena_free(p->arena);
     free(p->slots);

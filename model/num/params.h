@@ -22,6 +22,7 @@ typedef struct {
 typedef struct {
     real *norm1_w, *norm1_b, *norm2_w, *norm2_b;             /* b may be NULL */
     R(bf_mat) qkv[3], o, mlp_in, mlp_gate, mlp_out;
+    const struct bf_blend *blend; /* NULL, or mlp_in and mlp_gate as one (bf_params_vjp_layer) */
     real *qkv_b, *o_b, *mlp_in_b, *mlp_gate_b, *mlp_out_b;   /* NULL: none; qkv_b [(H+2G)K] */
     real *gate;                                              /* [H], or NULL: the mask's */
 } R(bf_block);
@@ -29,6 +30,8 @@ typedef struct {
 typedef struct R(bf_params) R(bf_params);
 
 bool R(bf_all_finite)(const real *x, size_t n);
+/* Can this model's MLPs be walked with two weights as one? Gated ones wide enough, in float, where oneDNN multiplies. */
+bool R(bf_mlp_blends)(const bf_config *config);
 
 /* Everything but the layers is made here: embedding rows come by bf_params_embed, head and norms at
  * once. pool: borrowed for as long as the params live.  BF_ENOMEM, BF_ENONFINITE (names the tensor). */
@@ -40,8 +43,10 @@ bf_code R(bf_params_failed)(const R(bf_params) *params, bf_error *err);
 /* Layer l, valid until another layer is asked for. */
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, bf_error *err);
 /* The same for VJPs of so many rows: its weights packed where that pays, which takes room for one layer; or, after
- * bf_params_bf16, rounded to bfloat16. BF_ENOMEM, BF_EUNSUPPORTED. */
-bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, size_t rows, bf_error *err);
+ * bf_params_bf16, rounded to bfloat16. blend: those that read a gated MLP's input as one (base/blend.h), if
+ * bf_mlp_blends. BF_ENOMEM, BF_EUNSUPPORTED. */
+bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, size_t rows, bool blend,
+                               bf_error *err);
 /* From now on VJPs multiply in bfloat16, or in float again. BF_EUNSUPPORTED. */
 bf_code R(bf_params_bf16)(R(bf_params) *params, bool on, bf_error *err);
 /* x [D] = embedding of the token (+ position j where positions are learned). Not for two threads at

@@ -23,7 +23,7 @@ typedef struct {
 typedef struct {
     real *in, *hidden, *gate, *normed, *out; /* tiles: [BF_TILE,..] */
     real *attention;
-    real *jacobian, *scaled; /* with folding: [D,D], [F or 2F, D] */
+    real *jacobian, *scaled; /* with folding: [D,D], [F,D] */
     double softmax_rows, key_sum, key_size;
 } R(bf_desk);
 
@@ -41,7 +41,7 @@ typedef struct {
     real *pull;               /* with paths: projections of g [rows,(H+2G)K] */
     bf_list above, below;   /* active rows above the attention of the layer at hand, and below it */
     bf_list list;           /* those of the stage at hand: a piece of one of these */
-    unsigned *by_pos, *pos_start; /* with folding: active rows by position, [rows], [N+1] */
+    unsigned *by_pos, *pos_start; /* with folding or blending: active rows by position, [rows], [N+1] */
     real *size;             /* [rows] |g| at the last resid_pre */
     bf_part part;
     R(bf_desk) *desks;
@@ -84,7 +84,7 @@ bf_tile R(bf_tile_make)(const unsigned *row, size_t n); /* n >= 1 */
  * zeros: in place, or in room. */
 const real *R(bf_tile_in)(const bf_tile *tile, const real *src, size_t base, size_t width, real *room);
 
-/* With folding: rows of folded positions pass the MLP and are off the list at hand. */
+/* Sort the list at hand by position. Rows of folded positions pass the MLP and are off it then. */
 void R(bf_chunk_fold)(R(bf_chunk) *chunk);
 /* Scores of a row above the MLP. Then below: add what reached the input norm [D] to its g, and score that. */
 void R(bf_mlp_above)(const R(bf_chunk) *chunk, size_t row);

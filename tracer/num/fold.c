@@ -19,38 +19,29 @@ static void sort_by_position(R(bf_chunk) *s)
     s->pos_start[0] = 0;
 }
 
-/* scaled = diag(by) W, W [F,D] kept as it is: [D,F] if in_major. */
-BF_HOT static void scale_hidden(real *scaled, const R(bf_mat) *W, const real *by)
+/* to = diag(by) W (+ what it holds), W [F,D] kept as it is: [D,F] if in_major. */
+BF_HOT static void scale_hidden(real *to, const R(bf_mat) *W, const real *by, bool add)
 {
     const size_t rows = W->in_major ? W->in : W->out, columns = W->in_major ? W->out : W->in;
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < rows; r++, to += columns) {
         const real *w = W->w + r * W->ld;
-        real *to = scaled + r * columns;
-        for (size_t k = 0; k < columns && W->in_major; k++)
-            to[k] = w[k] * by[k];
-        for (size_t k = 0; k < columns && !W->in_major; k++)
-            to[k] = w[k] * by[r];
+        for (size_t k = 0; k < columns; k++)
+            to[k] = w[k] * (W->in_major ? by[k] : by[r]) + (add ? to[k] : 0);
     }
 }
 
-/* jacobian [D,D] = W_out diag(by) W (+ what it holds). */
-static void add_product(const R(bf_chunk) *s, const R(bf_mat) *W, const real *by, bool add, size_t worker)
-{
-    const size_t D = s->c->D, F = s->c->F;
-    const R(bf_mat) *out = &s->b->mlp_out;
-    const R(bf_desk) *d = &s->desks[worker];
-    scale_hidden(d->scaled, W, by);
-    R(bf_product)(out, worker, out->in_major, W->in_major, D, D, F, out->w, out->ld, d->scaled,
-                  W->in_major ? F : D, add, d->jacobian, D);
-}
-
+/* W_out diag(slope_j) W_in; of a gated MLP W_out (diag(gain_j) W_in + diag(slope_j) W_gate). */
 static void form_jacobian(const R(bf_chunk) *s, size_t j, size_t worker)
 {
-    const bf_config *c = s->c;
-    const real *slope = s->a->slope + j * c->F;
-    add_product(s, &s->b->mlp_in, c->gated ? s->a->gain + j * c->F : slope, false, worker);
-    if (c->gated)
-        add_product(s, &s->b->mlp_gate, slope, true, worker);
+    const size_t D = s->c->D, F = s->c->F;
+    const R(bf_mat) *out = &s->b->mlp_out, *in = &s->b->mlp_in;
+    const R(bf_desk) *d = &s->desks[worker];
+    const real *slope = s->a->slope + j * F;
+    scale_hidden(d->scaled, in, s->c->gated ? s->a->gain + j * F : slope, false);
+    if (s->c->gated)
+        scale_hidden(d->scaled, &s->b->mlp_gate, slope, true);
+    R(bf_product)(out, worker, out->in_major, in->in_major, D, D, F, out->w, out->ld, d->scaled,
+                  in->in_major ? F : D, false, d->jacobian, D);
 }
 
 static void fold_task(void *context, size_t j, size_t worker)
@@ -77,8 +68,6 @@ static void fold_task(void *context, size_t j, size_t worker)
 void R(bf_chunk_fold)(R(bf_chunk) *s)
 {
     const size_t below = s->w->fold_below;
-    if (!below || s->l + 1 == s->c->L) /* above the top layer's attention a position has a row or two */
-        return;
     sort_by_position(s);
     bf_pool_run(s->w->pool, below, fold_task, s);
     s->list = (bf_list){s->by_pos + s->pos_start[below], NULL, s->list.n - s->pos_start[below]};

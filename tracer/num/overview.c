@@ -74,6 +74,7 @@ static bf_code walk_blocks(const R(bf_walk) *walk, const R(bf_sink) *sink, unsig
     blocks.probe = (R(bf_probe)){0};
     blocks.signs = signs;
     blocks.fold_below = 0;
+    blocks.blend = job->blend_blocks;
     bf_job_block_beams(beams, job); /* a walk moves their lo */
     return R(bf_walk_all)(&blocks, job->query, beams, job->blocks, job->chunk_rows, err);
 }

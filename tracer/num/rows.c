@@ -18,18 +18,23 @@ static size_t widest(const bf_config *c)
     return c->D > R(bf_qkv_width)(c) ? c->D : R(bf_qkv_width)(c);
 }
 
+static bool take_order(R(bf_chunk) *s, bf_arena *arena)
+{
+    s->by_pos = bf_arena_take(arena, s->rows, sizeof *s->by_pos);
+    s->pos_start = bf_arena_take(arena, s->w->acts->N + 1, sizeof *s->pos_start);
+    return s->by_pos && s->pos_start;
+}
+
 static bool take_fold(R(bf_chunk) *s, bf_arena *arena, size_t threads)
 {
     const bf_config *c = s->c;
     bool ok = true;
-    s->by_pos = bf_arena_take(arena, s->rows, sizeof *s->by_pos);
-    s->pos_start = bf_arena_take(arena, s->w->acts->N + 1, sizeof *s->pos_start);
     for (size_t k = 0; k < threads && ok; k++) {
         s->desks[k].jacobian = bf_arena_take(arena, c->D, c->D * sizeof(real));
         s->desks[k].scaled = bf_arena_take(arena, c->F, c->D * sizeof(real));
         ok = s->desks[k].jacobian && s->desks[k].scaled;
     }
-    return ok && s->by_pos && s->pos_start;
+    return ok;
 }
 
 /* Values of a desk's room for attention: its VJP, and with the delta rule one query's own (edges.c). */
@@ -152,6 +157,8 @@ bool R(bf_chunk_take)(R(bf_chunk) *s)
     }
     if (ok && R(bf_paths_wanted)(s->w->sink))
         ok = R(bf_paths_take)(s);
+    if (ok && (s->w->fold_below || s->w->blend))
+        ok = take_order(s, arena);
     if (ok && s->w->fold_below)
         ok = take_fold(s, arena, threads);
     if (ok)

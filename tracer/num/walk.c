@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/blend.h"
 #include "base/clock.h"
 #include "base/random.h"
 
@@ -33,6 +34,27 @@ static void param_mlp(const R(bf_chunk) *s, size_t row, const real *in, const re
         param(s, BF_PARAM_MLP_GATE, row, gate, s->c->F, s->a->norm_in2);
 }
 
+/* From desk.hidden to desk.normed through both of a gated MLP's weights as one, which rows of one position, one
+ * after the other, have in common. */
+static void blended_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
+{
+#if BF_BITS == 32
+    const size_t F = s->c->F;
+    const R(bf_desk) *d = &s->desks[worker];
+    bf_run runs[BF_TILE];
+    size_t n = 0;
+    for (size_t k = 0; k < t->n; k++) {
+        const size_t j = s->pos[t->row[k]];
+        if (!k || j != s->pos[t->row[k - 1]])
+            runs[n++] = (bf_run){0, s->a->gain + j * F, s->a->slope + j * F};
+        runs[n - 1].rows++;
+    }
+    bf_blend_apply(s->b->blend, worker, runs, n, d->hidden, F, d->normed);
+#else
+    (void)s, (void)t, (void)worker;
+#endif
+}
+
 /* What reaches the MLP's input norm from its output, for a tile: to desk.normed. */
 static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
 {
@@ -41,6 +63,10 @@ static void mlp_vjp(const R(bf_chunk) *s, const bf_tile *t, size_t worker)
     const size_t F = c->F, D = c->D;
     const real *g = R(bf_tile_in)(t, s->g, 0, D, d->in);
     R(bf_linear_vjp)(d->hidden, g, D, t->padded, &s->b->mlp_out, false, worker);
+    if (s->b->blend) {
+        blended_vjp(s, t, worker);
+        return;
+    }
     for (size_t k = 0; k < t->n; k++) {
         const size_t j = s->pos[t->row[k]];
         const real *slope = s->a->slope + j * F, *gain = c->gated ? s->a->gain + j * F : NULL;
@@ -278,10 +304,17 @@ static void attend(R(bf_chunk) *s)
         *s->w->seconds_attention += bf_seconds() - start;
 }
 
+/* Above the top layer's attention a position has a row or two. */
+static bool by_position(const R(bf_chunk) *s)
+{
+    return (s->w->fold_below || s->w->blend) && s->l + 1 < s->c->L;
+}
+
 static void walk_mlp(R(bf_chunk) *s)
 {
     s->list = s->above;
-    R(bf_chunk_fold)(s);
+    if (by_position(s))
+        R(bf_chunk_fold)(s);
     R(bf_run_tiles)(s, mlp_task);
 }
 
@@ -348,7 +381,7 @@ static bf_code walk_layers(R(bf_chunk) *s, bf_error *err)
     for (size_t l = s->c->L; l-- > w->lowest;) {
         s->l = l;
         s->a = &w->acts->layer[l];
-        const bf_code rc = R(bf_params_vjp_layer)(&s->b, w->params, l, s->rows, err);
+        const bf_code rc = R(bf_params_vjp_layer)(&s->b, w->params, l, s->rows, w->blend && by_position(s), err);
         if (rc)
             return rc;
         walk_layer(s);

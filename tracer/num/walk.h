@@ -83,6 +83,7 @@ typedef struct {
     size_t part_rows;        /* attention takes a chunk in parts of at most so many rows (0: at once); a chunk with paths or
                               * band sums, or of parallel blocks, must be one part */
     size_t fold_below;       /* positions under this pass their MLP as one D x D Jacobian */
+    bool blend;              /* the others pass a gated MLP's two input weights as one (base/blend.h) */
     unsigned signs;          /* 0: losses are summed as they are; k: with the k-th random signs */
     double tolerance;        /* > 0: after each layer, rows under tolerance times their beam's largest end */
     double *dropped;         /* [losses] added to: what ended, relative to the layer's sum of norms */

@@ -1,0 +1,152 @@
+/* Two short cuts through the MLP, where they pay: which positions are folded to the MLP's Jacobian, and whether the
+ * others pass a gated MLP's two input weights as one (docs/performance.md). */
+#include "tracer/job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/num/params.h"
+
+/* Multiply-adds, or others that take as long. */
+typedef struct {
+    const bf_job *job;
+    bf_beam *beams; /* [n] */
+    size_t n;
+    double *fold, *blend; /* [N] saved at a position by the one and by the other */
+    double plain;         /* taken by all MLPs without */
+    long *change;         /* [N+1] rows at position j less those at j-1 */
+} plan;
+
+/* In one layer of a chunk. n rows at a position cost D F m n through two products of width F (three if gated). The
+ * Jacobian costs D^2 F to form and D^2 n to use; two weights blended cost as much as FORM rows to form, and save one
+ * product. 1.5: small products run less smoothly; 1.8: bf16 makes the plain products that much cheaper, and folds in
+ * f32. */
+static void count_layer(plan *p)
+{
+    enum { FORM = 16 };
+    const bf_config *c = &p->job->config;
+    const double D = (double)c->D, F = (double)c->F, m = c->gated ? 3.0 : 2.0;
+    const double one = D * F / (p->job->query->precision == BF_PRECISION_BF16 ? 1.8 : 1.0), form = 1.5 * D * D * F;
+    long n = 0;
+    for (size_t j = 0; j < p->job->N; j++) {
+        n += p->change[j];
+        if (n > 0) {
+            p->fold[j] += (one * m - D * D) * (double)n - form;
+            p->blend[j] += one * ((double)n - FORM);
+        }
+        p->plain += one * m * (double)n;
+    }
+}
+
+/* Beams first..end-1 in every layer but the top one, above whose attention each has its own row alone. */
+static void count_chunk(plan *p, size_t first, size_t end)
+{
+    const bf_job *job = p->job;
+    for (size_t l = job->config.L; l-- > job->lowest + 1;) {
+        const bf_mask mask = bf_config_mask(&job->config, l);
+        memset(p->change, 0, (job->N + 1) * sizeof *p->change);
+        for (size_t b = first; b < end; b++) {
+            bf_span *at = &p->beams[b].at;
+            *at = bf_mask_reach(&mask, *at, job->N);
+            if (at->sinks) {
+                p->change[0]++;
+                p->change[at->sinks]--;
+            }
+            p->change[at->lo]++;
+            p->change[at->hi + 1]--;
+        }
+        count_layer(p);
+    }
+}
+
+static void count(plan *p, size_t chunk_rows)
+{
+    const size_t N = p->job->N;
+    memset(p->fold, 0, N * sizeof *p->fold);
+    memset(p->blend, 0, N * sizeof *p->blend);
+    p->plain = 0.0;
+    for (size_t b = 0; b < p->n; b++)
+        p->beams[b].at = (bf_span){0, p->beams[b].lo, p->beams[b].own};
+    for (size_t first = 0, end; first < p->n; first = end) {
+        end = bf_chunk_end(p->beams, p->n, first, chunk_rows);
+        count_chunk(p, first, end);
+    }
+}
+
+/* Neither is worth its while, or its memory, below this part of the MLPs. */
+static bool pays(const plan *p, double saved)
+{
+    return saved > 0.04 * p->plain;
+}
+
+/* What blending saves, 0 where it does not pay; else what folding saves is counted from there on. The library makes
+ * some dozen kernels for it, in 10 ms. */
+static double decide_blend(plan *p)
+{
+    const double kernels = 1e9;
+    const bf_job *job = p->job;
+    double sum = 0.0;
+    if (job->query->precision == BF_PRECISION_F64 || !bf_mlp_blends_f32(&job->config))
+        return 0.0;
+    for (size_t j = 0; j < job->N; j++)
+        sum += p->blend[j];
+    if (!pays(p, sum) || sum < kernels)
+        return 0.0;
+    for (size_t j = 0; j < job->N; j++)
+        p->fold[j] -= p->blend[j];
+    return sum;
+}
+
+/* The first positions that together save most. */
+static double decide_fold(size_t *below, const plan *p)
+{
+    double sum = 0.0, most = 0.0;
+    for (size_t j = 0; j < p->job->N; j++) {
+        sum += p->fold[j];
+        if (sum > most) {
+            most = sum;
+            *below = j + 1;
+        }
+    }
+    if (pays(p, most))
+        return most;
+    *below = 0;
+    return 0.0;
+}
+
+static void decide(plan *p, bf_job *job, size_t chunk_rows)
+{
+    for (size_t k = 0; k < job->losses; k++)
+        p->beams[k] = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed, job->loss[k], job->lowest);
+    p->n = job->losses;
+    count(p, chunk_rows);
+    const double blended = decide_blend(p);
+    job->blend = blended > 0.0;
+    job->saved = 2.0 * (blended + decide_fold(&job->fold_below, p));
+    bf_job_block_beams(p->beams, job);
+    p->n = job->blocks;
+    count(p, chunk_rows);
+    const double blocks = decide_blend(p);
+    job->blend_blocks = blocks > 0.0;
+    job->saved += 2.0 * blocks * (double)bf_job_block_walks(job);
+}
+
+bf_code bf_job_shortcuts(bf_job *job, size_t chunk_rows, bf_error *err)
+{
+    const size_t most = job->losses > job->blocks ? job->losses : job->blocks;
+    job->fold_below = 0;
+    job->blend = job->blend_blocks = false;
+    job->saved = 0.0;
+    if (job->query->no_fold || job->scores & BF_SCORE_PARAM)
+        return BF_OK;
+    plan p = {.job = job, .beams = calloc(most, sizeof *p.beams), .fold = calloc(job->N, sizeof *p.fold),
+              .blend = calloc(job->N, sizeof *p.blend), .change = calloc(job->N + 1, sizeof *p.change)};
+    const bool ok = p.beams && p.fold && p.blend && p.change;
+    if (ok)
+        decide(&p, job, chunk_rows);
+    free(p.beams);
+    free(p.fold);
+    free(p.blend);
+    free(p.change);
+    return ok ? BF_OK : bf_fail(err, BF_ENOMEM, "cannot hold %zu losses", most);
+}
