@@ -263,7 +263,8 @@ def run_size(args, folder, models, N):
     jobs.update(prepare_others(args, folder, ids, targets))
     losses = None
     if args.sample and N >= args.sample_from:
-        losses = [i for block in torch_walks.spread(N, 8, args.sample) for i in block]
+        losses = sorted({i for some in (args.sample, max(args.sample, args.walked))
+                         for block in torch_walks.spread(N, 8, some) for i in block})
     from_some = f", from {len(losses)} losses" if losses else ""
     runs = {way: Backflow(args, folder, way, ids, targets, losses) for way in WAYS
             if "backflow" not in args.skip}
@@ -291,8 +292,10 @@ def parse_arguments():
     ap.add_argument("--repeats", type=int, default=5)
     ap.add_argument("--sample", type=int, default=0, help="PyTorch walks about so many losses of "
                     "long texts, evenly spread; 0: all")
-    ap.add_argument("--sample-from", type=int, default=256, help="texts of so many positions: backflow, too, "
-                    "walks these losses only, and its time stands for all by their FLOPs")
+    ap.add_argument("--sample-from", type=int, default=512, help="texts of so many positions: backflow, too, "
+                    "walks some losses only, and its time stands for all by their FLOPs")
+    ap.add_argument("--walked", type=int, default=64, help="about so many of them: for few it packs weights "
+                    "as often as for all")
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--cache", default="build/bench")
     ap.add_argument("--backflow", default="build/backflow")
