@@ -358,7 +358,7 @@ class Bench:
         for name, folder, text in self.trained():
             n = min(512, 16 * self.args.n)
             exact = self.trace(folder, n, text=text)[1]["flow.resid_pre.grad_norm"].copy()
-            ways = {e: ("--tolerance", e, "--no-fold") for e in self.args.tolerances.split(",")}
+            ways = {e: ("--tolerance", e) for e in self.args.tolerances.split(",")}
             seen = {e: self.trace(folder, n, *way, text=text) for e, way in ways.items()}
             seen = {e: (meta["pruned"], row_error(arrays["flow.resid_pre.grad_norm"], exact))
                     for e, (meta, arrays) in seen.items()}
