@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/real.h"
 
 /* One worker's sum, of a whole panel and of the last one. */
@@ -120,14 +121,6 @@ static float value_of(uint32_t bits)
     return x;
 }
 
-/* Rounded to nearest even; sums of finite weights overflow to Inf as floats do, and there is no NaN to keep. */
-static uint32_t half_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-}
-
 /* Two rows at a time: a word holds both their values of one column. */
 BF_HOT static void blend_bf16(const bf_grid *out, const bf_grid *x, const bf_grid *y, const float *a, const float *b,
                               size_t K)
@@ -142,7 +135,7 @@ BF_HOT static void blend_bf16(const bf_grid *out, const bf_grid *x, const bf_gri
             for (size_t n = 0; n < wide; n++) {
                 const float low = p0 * value_of(u[n] << 16) + q0 * value_of(v[n] << 16);
                 const float high = p1 * value_of(u[n] & 0xffff0000) + q1 * value_of(v[n] & 0xffff0000);
-                to[n] = half_of(low) | half_of(high) << 16;
+                to[n] = bf_bfloat_of_number(low) | bf_bfloat_of_number(high) << 16;
             }
         }
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/real.h"
 
 /* A product as it was asked for: its primitive is made once. PACKED: B is in a layout of the library's own. */
@@ -68,8 +69,8 @@ BF_HOT void bf_bf16_round(uint16_t *dst, const float *src, size_t n)
     for (size_t k = 0; k < n; k++) {
         uint32_t u;
         memcpy(&u, src + k, sizeof u);
-        const uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, nan = (u >> 16) | 0x40;
-        dst[k] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+        const uint32_t nan = (u >> 16) | 0x40;
+        dst[k] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : bf_bfloat_of_number(src[k]));
     }
 }
 

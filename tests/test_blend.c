@@ -11,20 +11,9 @@
 #include <cmocka.h>
 
 #include "base/blend.h"
+#include "tests/random_values.h"
 
 enum { RUNS = 9, ROWS = 240 };
-
-static float *random_floats(size_t n)
-{
-    static uint64_t state = 17;
-    float *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t k = 0; k < n; k++) {
-        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        x[k] = (float)((double)(state >> 11) * 0x1p-52 - 1.0);
-    }
-    return x;
-}
 
 /* One panel and many, whole and not; columns in whole blocks and not. K, N */
 static const size_t shapes[][2] = {{172, 64}, {64, 172}, {1000, 320}, {33, 300}, {2816, 1024}, {49, 48}, {1, 1}, {97, 2000}};

@@ -10,34 +10,10 @@
 #include <cmocka.h>
 
 #include "base/gemm.h"
+#include "tests/random_values.h"
 #include "tests/rows_alike.h"
 
 enum { TILE = 240, ROWS = 700 };
-
-static double next_random(void)
-{
-    static uint64_t state = 7;
-    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (double)(state >> 11) * 0x1p-52 - 1.0;
-}
-
-static float *random_floats(size_t n)
-{
-    float *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t k = 0; k < n; k++)
-        x[k] = (float)next_random();
-    return x;
-}
-
-static double *random_doubles(size_t n)
-{
-    double *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t k = 0; k < n; k++)
-        x[k] = next_random();
-    return x;
-}
 
 static void gemm__agrees_with_plain_loops(void **unused)
 {

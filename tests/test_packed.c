@@ -12,20 +12,9 @@
 
 #include "base/gemm.h"
 #include "base/packed.h"
+#include "tests/random_values.h"
 
 enum { TILE = 240 };
-
-static float *random_floats(size_t n)
-{
-    static uint64_t state = 11;
-    float *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t k = 0; k < n; k++) {
-        state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        x[k] = (float)((double)(state >> 11) * 0x1p-52 - 1.0);
-    }
-    return x;
-}
 
 static const size_t shapes[][2] = {{768, 192}, {64, 172}, {172, 64}, {64, 64}, {5, 64},
                                    {15, 47}, {300, 7}, {1, 1}, {257, 129}};

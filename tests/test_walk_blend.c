@@ -72,7 +72,7 @@ static void blend__goes_with_the_fold(void **state)
     bf_model_free(model);
 }
 
-/* Windows leave most rows of a position away; weights may be stored the other way, or in bfloat16. */
+/* Windows leave most rows of a position away; weights are stored in bfloat16. */
 static void blend__works_with_windows_and_converted_weights(void **state)
 {
     (void)state;
@@ -101,19 +101,13 @@ static void blend__gives_the_same_bits_for_any_threads_and_memory(void **state)
             break;
         query.threads = 1;
         bf_record *want = trace_of(model, &query);
+        const size_t usual = job_of(model, &query).chunk_rows;
         for (size_t n = 0; n < 3; n++) {
             query.threads = 3 - n;
-            query.memory = 0;
-            const bf_job usual = job_of(model, &query);
-            const size_t least = least_memory(model, query), all = usual.fixed_bytes + usual.chunk_bytes;
-            query.memory = n == 0 ? 0 : n == 1 ? least : (least + all) / 2;
+            query.memory = memory_of_way(model, query, n);
             const bf_job job = job_of(model, &query);
-            assert_true(job.blend && (n == 0 || job.chunk_rows < usual.chunk_rows));
-            bf_record *got = trace_of(model, &query);
-            const char *name = first_difference(want, got);
-            if (name)
-                fail_msg("%s differs with %zu threads, way %zu", name, query.threads, n);
-            bf_record_free(got);
+            assert_true(job.blend && (n == 0 || job.chunk_rows < usual));
+            assert_same_trace(want, model, &query);
         }
         bf_record_free(want);
     }

@@ -47,21 +47,15 @@ static void fold__gives_the_same_bits_for_any_threads_and_memory(void **state)
         if (query.precision != BF_PRECISION_BF16 || has_bf16(model)) {
             query.threads = 1;
             bf_record *want = trace_of(model, &query);
+            const size_t usual = folded(model, &query);
             const size_t ways = query.precision == BF_PRECISION_F64 || rows_are_alike() ? 3 : 1;
             for (size_t n = 0; n < ways; n++) { /* usual memory, the least, and between, where attention takes parts */
-                query.memory = 0;
                 query.threads = 2 + n % 2;
-                const bf_job usual = job_of(model, &query);
-                const size_t least = least_memory(model, query), all = usual.fixed_bytes + usual.chunk_bytes;
-                query.memory = n == 0 ? 0 : n == 1 ? least : (least + all) / 2;
+                query.memory = memory_of_way(model, query, n);
                 const bf_job job = job_of(model, &query);
-                assert_true(job.fold_below > 0 && job.fold_below == usual.fold_below);
+                assert_true(job.fold_below > 0 && job.fold_below == usual);
                 assert_true(n < 2 || job.part_rows < job.chunk_rows);
-                bf_record *got = trace_of(model, &query);
-                const char *name = first_difference(want, got);
-                if (name)
-                    fail_msg("%s differs with %zu threads, way %zu", name, query.threads, n);
-                bf_record_free(got);
+                assert_same_trace(want, model, &query);
             }
             bf_record_free(want);
         }

@@ -232,6 +232,16 @@ static inline size_t least_memory(const bf_model *model, bf_query query)
     return yes;
 }
 
+/* Traced again it is the same to the bit. */
+static inline void assert_same_trace(const bf_record *want, bf_model *model, const bf_query *query)
+{
+    bf_record *got = trace_of(model, query);
+    const char *name = first_difference(want, got);
+    if (name)
+        fail_msg("%s differs with %zu threads, %zu bytes", name, query->threads, query->memory);
+    bf_record_free(got);
+}
+
 /* The numbers of a trace's plan; its arrays are gone. */
 static inline bf_job job_of(bf_model *model, const bf_query *query)
 {
@@ -241,6 +251,17 @@ static inline bf_job job_of(bf_model *model, const bf_query *query)
         fail_msg("%s", err.msg);
     bf_job_free(&job);
     return job;
+}
+
+/* Memory for the query: as much as is usual (way 0), the least (1), half way between (2). */
+static inline size_t memory_of_way(bf_model *model, bf_query query, size_t way)
+{
+    if (way == 0)
+        return 0;
+    query.memory = 0;
+    const bf_job usual = job_of(model, &query);
+    const size_t least = least_memory(model, query);
+    return way == 1 ? least : (least + usual.fixed_bytes + usual.chunk_bytes) / 2;
 }
 
 /* Positions that it folds. */

@@ -105,13 +105,16 @@ size_t bf_job_block_walks(const bf_job *job)
     return job->blocks ? job->probes + (job->scores & BF_SCORE_GRAD_X_ACT ? 1 : 0) : 0;
 }
 
-void bf_job_block_beams(bf_beam *beams, const bf_job *job)
+bf_beam bf_job_beam(const bf_job *job, bool blocks, size_t k)
 {
-    for (size_t b = 0; b < job->blocks; b++) {
-        size_t from, to;
-        bf_job_block(&from, &to, job, b);
-        beams[b] = bf_beam_make(&job->config, job->N, b, from, to - 1, job->lowest);
+    size_t from, end;
+    if (blocks) {
+        bf_job_block(&from, &end, job, k);
+    } else {
+        from = job->loss[k] - job->summed;
+        end = job->loss[k] + 1;
     }
+    return bf_beam_make(&job->config, job->N, k, from, end - 1, job->lowest);
 }
 
 /* Neighbouring losses to one row. */
@@ -228,16 +231,13 @@ static bf_code fit(bf_job *job, bf_error *err)
 {
     size_t rows = 0, longest = 0, blocks = 0;
     for (size_t k = 0; k < job->losses; k++) {
-        const bf_beam beam = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed,
-                                          job->loss[k], job->lowest);
+        const bf_beam beam = bf_job_beam(job, false, k);
         const size_t n = bf_beam_rows(&beam);
         rows += n;
         longest = n > longest ? n : longest;
     }
     for (size_t b = 0; b < job->blocks; b++) {
-        size_t from, end;
-        bf_job_block(&from, &end, job, b);
-        const bf_beam beam = bf_beam_make(&job->config, job->N, b, from, end - 1, job->lowest);
+        const bf_beam beam = bf_job_beam(job, true, b);
         blocks += bf_beam_rows(&beam);
     }
     rows = rows > blocks ? rows : blocks;

@@ -56,8 +56,8 @@ bool bf_site_exists(const bf_config *c, unsigned site);
 void bf_job_block(size_t *from, size_t *to, const bf_job *job, size_t b);
 /* How often the overview walks all blocks. */
 size_t bf_job_block_walks(const bf_job *job);
-/* Beams of all blocks: beams [blocks]. */
-void bf_job_block_beams(bf_beam *beams, const bf_job *job);
+/* The beam of the k-th loss, or of block k. */
+bf_beam bf_job_beam(const bf_job *job, bool blocks, size_t k);
 
 /* Floating-point operations of the products in all walks of losses and blocks. */
 double bf_job_flops(const bf_job *job);

@@ -10,8 +10,7 @@
 /* Multiply-adds, or others that take as long. */
 typedef struct {
     const bf_job *job;
-    bf_beam *beams; /* [n] */
-    size_t n;
+    bf_beam *beams; /* [losses or blocks, the more] */
     double *fold, *blend; /* [N] saved at a position by the one and by the other */
     double plain;         /* taken by all MLPs without */
     long *change;         /* [N+1] rows at position j less those at j-1 */
@@ -59,16 +58,18 @@ static void count_chunk(plan *p, size_t first, size_t end)
     }
 }
 
-static void count(plan *p, size_t chunk_rows)
+static void count(plan *p, bool blocks, size_t n, size_t chunk_rows)
 {
     const size_t N = p->job->N;
     memset(p->fold, 0, N * sizeof *p->fold);
     memset(p->blend, 0, N * sizeof *p->blend);
     p->plain = 0.0;
-    for (size_t b = 0; b < p->n; b++)
+    for (size_t b = 0; b < n; b++) {
+        p->beams[b] = bf_job_beam(p->job, blocks, b);
         p->beams[b].at = (bf_span){0, p->beams[b].lo, p->beams[b].own};
-    for (size_t first = 0, end; first < p->n; first = end) {
-        end = bf_chunk_end(p->beams, p->n, first, chunk_rows);
+    }
+    for (size_t first = 0, end; first < n; first = end) {
+        end = bf_chunk_end(p->beams, n, first, chunk_rows);
         count_chunk(p, first, end);
     }
 }
@@ -116,16 +117,11 @@ static double decide_fold(size_t *below, const plan *p)
 
 static void decide(plan *p, bf_job *job, size_t chunk_rows)
 {
-    for (size_t k = 0; k < job->losses; k++)
-        p->beams[k] = bf_beam_make(&job->config, job->N, k, job->loss[k] - job->summed, job->loss[k], job->lowest);
-    p->n = job->losses;
-    count(p, chunk_rows);
+    count(p, false, job->losses, chunk_rows);
     const double blended = decide_blend(p);
     job->blend = blended > 0.0;
     job->saved = 2.0 * (blended + decide_fold(&job->fold_below, p));
-    bf_job_block_beams(p->beams, job);
-    p->n = job->blocks;
-    count(p, chunk_rows);
+    count(p, true, job->blocks, chunk_rows);
     const double blocks = decide_blend(p);
     job->blend_blocks = blocks > 0.0;
     job->saved += 2.0 * blocks * (double)bf_job_block_walks(job);

@@ -43,10 +43,7 @@ static void count_walks(bf_plan *plan, const bf_job *job, bool blocks, size_t wa
     size_t rows = 0;
     plan->chunks += beams ? walks : 0;
     for (size_t k = 0; k < beams; k++) {
-        size_t from = blocks ? 0 : job->loss[k] - job->summed, end = blocks ? 0 : job->loss[k] + 1;
-        if (blocks)
-            bf_job_block(&from, &end, job, k);
-        const bf_beam beam = bf_beam_make(&job->config, job->N, k, from, end - 1, job->lowest);
+        const bf_beam beam = bf_job_beam(job, blocks, k);
         const size_t n = bf_beam_rows(&beam);
         plan->rows += walks * n;
         if (rows && rows + n > job->chunk_rows) {

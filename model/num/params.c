@@ -316,7 +316,7 @@ bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t 
     bf_code rc = R(bf_params_layer)(out, p, l, err);
 #if BF_BITS == 32
     if (!rc && p->room)
-        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, blend && R(bf_mlp_blends)(&p->model->config), err);
+        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, blend, err);
 #else
     (void)rows;
     (void)blend;

@@ -43,8 +43,8 @@ bf_code R(bf_params_failed)(const R(bf_params) *params, bf_error *err);
 /* Layer l, valid until another layer is asked for. */
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, bf_error *err);
 /* The same for VJPs of so many rows: its weights packed where that pays, which takes room for one layer; or, after
- * bf_params_bf16, rounded to bfloat16. blend: those that read a gated MLP's input as one (base/blend.h), if
- * bf_mlp_blends. BF_ENOMEM, BF_EUNSUPPORTED. */
+ * bf_params_bf16, rounded to bfloat16. blend: those that read a gated MLP's input as one (base/blend.h); only
+ * if bf_mlp_blends. BF_ENOMEM, BF_EUNSUPPORTED. */
 bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, size_t rows, bool blend,
                                bf_error *err);
 /* From now on VJPs multiply in bfloat16, or in float again. BF_EUNSUPPORTED. */

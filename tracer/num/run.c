@@ -111,8 +111,7 @@ static bf_beam *loss_beams(const R(bf_run_state) *run)
     const bf_job *job = run->job;
     bf_beam *beams = bf_arena_take(run->arena, job->losses, sizeof *beams);
     for (size_t k = 0; beams && k < job->losses; k++)
-        beams[k] = bf_beam_make(run->config, job->N, k, job->loss[k] - job->summed, job->loss[k],
-                                job->lowest);
+        beams[k] = bf_job_beam(job, false, k);
     return beams;
 }
 
