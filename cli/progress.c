@@ -11,9 +11,9 @@ static void print_plan_json(const bf_plan *p)
 {
     printf(
         "{\"positions\": %zu, \"losses\": %zu, \"rows\": %zu, \"chunks\": %zu, \"chunk_rows\": "
-        "%zu, \"bytes\": %zu, \"record_bytes\": %zu, \"folded\": %zu, \"blended\": %s, \"flops\": ",
+        "%zu, \"bytes\": %zu, \"record_bytes\": %zu, \"folded\": %zu, \"blended\": %s, \"crossed\": %s, \"flops\": ",
         p->N, p->losses, p->rows, p->chunks, p->chunk_rows, p->bytes, p->record_bytes, p->folded,
-        p->blended ? "true" : "false");
+        p->blended ? "true" : "false", p->crossed ? "true" : "false");
     cli_print_json_number(p->flops);
     printf(", \"seconds\": ");
     cli_print_json_number(p->seconds);
@@ -38,6 +38,8 @@ void cli_print_plan(const cli_run *run)
         printf("folded          %zu positions pass their MLP as one matrix\n", p->folded);
     if (p->blended)
         printf("blended         the MLP's gate and input weights, at each position\n");
+    if (p->crossed)
+        printf("crossed         queries' and keys' weights, in sums over keys and queries\n");
     printf("work            %.3g GFLOP\n", p->flops * 1e-9);
     printf("estimated time  %s\n",
            p->seconds > 0.0 ? cli_time_words(words, p->seconds) : "not known");

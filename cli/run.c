@@ -61,8 +61,9 @@ size_t cli_run_options(cli_option *to, cli_run *run)
          "drop rows below E times their loss's largest, and\n"
          "say how much was dropped (default: drop nothing)"},
         {"no-fold", NULL, &run->no_fold, NULL,
-         "no short cuts through the MLP: neither a position's\n"
-         "whole Jacobian nor, if gated, two weights as one"},
+         "no short cuts: neither an MLP's whole Jacobian at a\n"
+         "position nor, if gated, two weights as one, nor q's\n"
+         "and k's weights as sums over keys and queries"},
         {"memory", cli_parse_bytes, &run->memory, "M",
          "room for activations and gradients: 512M, 1.5G\n"
          "(default: 4G); weights and record come on top"},

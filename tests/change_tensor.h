@@ -14,7 +14,7 @@ typedef struct {
     bf_buf bytes;
 } weights_file;
 
-static weights_file open_weights(const char *folder)
+static inline weights_file open_weights(const char *folder)
 {
     weights_file file = {.bytes = {0}};
     join(file.path, folder, "model.safetensors");
@@ -22,14 +22,14 @@ static weights_file open_weights(const char *folder)
     return file;
 }
 
-static void close_weights(weights_file *file, const char *folder)
+static inline void close_weights(weights_file *file, const char *folder)
 {
     write_file(folder, "model.safetensors", file->bytes.data, file->bytes.len);
     bf_buf_free(&file->bytes);
 }
 
 /* Where a tensor's values stand, and how many there are. */
-static char *find_weights(size_t *n, const weights_file *file, const char *name)
+static inline char *find_weights(size_t *n, const weights_file *file, const char *name)
 {
     char key[160];
     uint64_t size;
@@ -49,7 +49,7 @@ static char *find_weights(size_t *n, const weights_file *file, const char *name)
 }
 
 /* Values of a tensor: times factor, taken from another one if `from` names it. */
-static void change_tensor(const char *folder, const char *name, const char *from, float factor)
+static inline void change_tensor(const char *folder, const char *name, const char *from, float factor)
 {
     weights_file file = open_weights(folder);
     size_t n, m;
@@ -65,7 +65,7 @@ static void change_tensor(const char *folder, const char *name, const char *from
 }
 
 /* Row r of [rows,columns] gets `value` in column (r + shift) modulo rows, and 0 elsewhere. */
-static void turn_tensor(const char *folder, const char *name, size_t columns, size_t shift,
+static inline void turn_tensor(const char *folder, const char *name, size_t columns, size_t shift,
                         float value)
 {
     weights_file file = open_weights(folder);

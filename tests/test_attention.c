@@ -131,6 +131,48 @@ static void attention_vjp__keeps_to_its_window(void **unused)
     check_attention(131, (bf_mask){.window = 70}, 2, false);
 }
 
+/* [131,131] cotangents of scores, as bf_attention_vjp tells them. */
+static void keep_scores(void *context, const double *ds, size_t ld, size_t r, size_t n)
+{
+    double *all = context;
+    assert_true(r % 64 == 0 && (n == 64 || r + n == 131) && ld == r + n);
+    for (size_t k = 0; k < n; k++)
+        memcpy(all + (r + k) * 131, ds + k * ld, ld * sizeof *ds);
+}
+
+/* The scores' cotangents are what dq and dk are sums of; without these dv is the same. */
+static void attention_vjp__tells_of_its_scores(void **unused)
+{
+    (void)unused;
+    enum { N = 131, SIZE = N * WIDTH };
+    static attention_case c;
+    static double x[3 * SIZE], z[SIZE], dz[SIZE], dx[3 * SIZE], dv[SIZE], ds[N * N];
+    double *scratch = calloc(bf_attention_vjp_scratch(N, WIDTH, false), sizeof *scratch);
+    unsigned pos[N];
+    assert_non_null(scratch);
+    for (unsigned r = 0; r < N; r++)
+        pos[r] = r;
+    fill(x, 3 * SIZE);
+    fill(dz, SIZE);
+    c = (attention_case){.positions = N};
+    attention_function(z, x, &c);
+    attention_back(dx, &c, x, dz, pos, N);
+    const bf_head_f64 head = head_of(&c, x);
+    const bf_head_flow_f64 flow = {.dv = dv, .dz = dz, .ldd = WIDTH, .ldz = WIDTH, .scores = keep_scores, .context = ds};
+    bf_attention_vjp_f64(&head, &flow, pos, N, scratch, NULL);
+    assert_memory_equal(dv, dx + 2 * SIZE, sizeof dv);
+    for (size_t k = 0; k < SIZE; k++) {
+        const size_t r = k / WIDTH, e = k % WIDTH;
+        double q = 0.0, key = 0.0;
+        for (size_t j = 0; j < N; j++) {
+            q += ds[r * N + j] * head.k[j * WIDTH + e];
+            key += ds[j * N + r] * head.q[j * WIDTH + e];
+        }
+        assert_true(fabs(dx[k] - q) < 1e-12 && fabs(dx[SIZE + k] - key) < 1e-12);
+    }
+    free(scratch);
+}
+
 /* More keys than one product takes at a time. */
 enum { MANY = 520, WIDE = 32 };
 
@@ -293,6 +335,7 @@ int main(void)
         cmocka_unit_test(attention_vjp__matches_central_difference),
         cmocka_unit_test(attention_vjp__takes_any_rows),
         cmocka_unit_test(attention_vjp__keeps_to_its_window),
+        cmocka_unit_test(attention_vjp__tells_of_its_scores),
         cmocka_unit_test(attention_vjp__takes_many_keys_and_values_transposed),
         cmocka_unit_test(attention_vjp__matches_central_difference_under_every_mask),
         cmocka_unit_test(attention_vjp__a_cut_ends_keys_and_values_alone),

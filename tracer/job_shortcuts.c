@@ -1,7 +1,8 @@
-/* Two short cuts through the MLP, where they pay: which positions are folded to the MLP's Jacobian, and whether the
- * others pass a gated MLP's two input weights as one (docs/performance.md). */
+/* Three short cuts, where they pay: which positions are folded to the MLP's Jacobian, whether the others pass a gated
+ * MLP's two input weights as one, and whether queries and keys cross (docs/performance.md). */
 #include "tracer/job.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,11 +81,12 @@ static bool pays(const plan *p, double saved)
     return saved > 0.04 * p->plain;
 }
 
-/* What blending saves, 0 where it does not pay; else what folding saves is counted from there on. The library makes
- * some dozen kernels for it, in 10 ms. */
+/* For blending, and for crossing, the library makes some dozen kernels, in 10 ms. */
+static const double kernels = 1e9;
+
+/* What blending saves, 0 where it does not pay; else what folding saves is counted from there on. */
 static double decide_blend(plan *p)
 {
-    const double kernels = 1e9;
     const bf_job *job = p->job;
     double sum = 0.0;
     if (job->query->precision == BF_PRECISION_F64 || !bf_mlp_blends_f32(&job->config))
@@ -115,12 +117,48 @@ static double decide_fold(size_t *below, const plan *p)
     return 0.0;
 }
 
+/* Do all queries read all keys up to their own, and all of them pass gradient? */
+static bool all_causal(const bf_config *c, size_t N)
+{
+    for (size_t l = 0; l < c->L; l++) {
+        const bf_mask m = bf_config_mask(c, l);
+        if (m.window || m.segment || m.bidirectional || bf_mask_cut(&m, N - 1))
+            return false;
+    }
+    return true;
+}
+
+/* What crossing saves, 0 where it does not pay (cross.c). Below the top layer a loss's n rows cost n D (HK + GK)
+ * through two weights, or, in c blocks of b, c (c+1) b^2 H D through tables, and a tenth more for writing what is
+ * multiplied with them; and these cost 2 N HK D to make: twice that, as they are copied, and in float. */
+static double decide_cross(const plan *p)
+{
+    const bf_job *job = p->job;
+    const bf_config *c = &job->config;
+    const double D = (double)c->D, HK = (double)(c->H * c->K), GK = (double)(c->G * c->K);
+    const double b = (double)bf_cross_block_f32(c), layers = (double)(c->L - 1) - (double)job->lowest,
+                 one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
+    double sum = -4.0 * (double)job->N * HK * D / one;
+    if (job->query->precision == BF_PRECISION_F64 || !bf_attention_crosses_f32(c) || !all_causal(c, job->N) ||
+        job->scores & ~(unsigned)(BF_SCORE_GRAD_NORM | BF_SCORE_GRAD_X_ACT | BF_SCORE_OWN) || job->summed ||
+        job->query->tolerance > 0.0)
+        return 0.0;
+    for (size_t k = 0; k < job->losses; k++) {
+        const double n = (double)job->loss[k] + 1.0, blocks = ceil(n / b);
+        sum += D * (n * (HK + GK) - 1.1 * blocks * (blocks + 1.0) * b * b * (double)c->H);
+    }
+    sum *= one * layers;
+    return layers > 0.0 && pays(p, sum) && sum > kernels ? sum : 0.0;
+}
+
 static void decide(plan *p, bf_job *job, size_t chunk_rows)
 {
     count(p, false, job->losses, chunk_rows);
     const double blended = decide_blend(p);
     job->blend = blended > 0.0;
-    job->saved = 2.0 * (blended + decide_fold(&job->fold_below, p));
+    const double crossed = decide_cross(p);
+    job->cross = crossed > 0.0;
+    job->saved = 2.0 * (blended + crossed + decide_fold(&job->fold_below, p));
     count(p, true, job->blocks, chunk_rows);
     const double blocks = decide_blend(p);
     job->blend_blocks = blocks > 0.0;
@@ -131,7 +169,7 @@ bf_code bf_job_shortcuts(bf_job *job, size_t chunk_rows, bf_error *err)
 {
     const size_t most = job->losses > job->blocks ? job->losses : job->blocks;
     job->fold_below = 0;
-    job->blend = job->blend_blocks = false;
+    job->blend = job->blend_blocks = job->cross = false;
     job->saved = 0.0;
     if (job->query->no_fold || job->scores & BF_SCORE_PARAM)
         return BF_OK;

@@ -318,7 +318,8 @@ static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const
     const size_t lo = cut > b->keys.lo ? cut : b->keys.lo, keys = b->keys.hi + 1 - lo;
     const size_t at = (lo - to->base) * to->ldd, skip = n - keys;
     const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), past = stored > lo ? stored - lo : 0;
-    gemm_keys(to->dk + at + past * to->ldd, to->ldd, b->ds + skip + past, n, b->q, b->ldq, b->n, keys - past, K);
+    if (to->dk)
+        gemm_keys(to->dk + at + past * to->ldd, to->ldd, b->ds + skip + past, n, b->q, b->ldq, b->n, keys - past, K);
     gemm_keys(to->dv + at + past * to->ldd, to->ldd, b->p + skip + past, b->ldp, b->dz, b->ldz, b->n, keys - past, K);
     if (past) { /* a cut leaves nothing before the segment: base is 0 here */
         R(bf_memory_keys_vjp)(to->dk, to->ldd, h, b->q, b->ldq, b->n, b->ds, n, stored);
@@ -330,31 +331,39 @@ static void block_keys_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const
     R(bf_gemm)(true, false, b->keys.sinks, K, b->n, 1, b->p, b->ldp, b->dz, b->ldz, true, to->dv, to->ldd);
 }
 
+/* dq = ds k of the block's rows; spare: room for them, if they are not one after the other. */
+static void block_queries_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const block *b, real *spare)
+{
+    const bool dense = b->pos[b->n - 1] - b->pos[0] == b->n - 1;
+    const size_t ld = bf_span_size(b->keys), sinks = b->keys.sinks, K = h->K, lddq = dense ? to->lddq : K;
+    const size_t stored = bf_mask_stored(&h->mask, b->pos[0]), skip = sinks + stored;
+    real *dq = dense ? to->dq + (b->pos[0] - to->base) * to->lddq : spare;
+    gemm_mix(dq, lddq, b->ds + skip, ld, h->k + (b->keys.lo + stored) * h->ldk, h->ldk, b->n, ld - skip, K);
+    if (stored)
+        R(bf_memory_query_vjp)(dq, lddq, h, b->q, b->ldq, b->n, b->ds, ld, stored);
+    if (sinks)
+        R(bf_gemm)(false, false, b->n, K, sinks, 1, b->ds, ld, h->k, h->ldk, true, dq, lddq);
+    for (size_t r = 0; r < b->n && !dense; r++)
+        memcpy(to->dq + (b->pos[r] - to->base) * to->lddq, spare + r * K, K * sizeof *spare);
+}
+
 /* du: NULL, or [N,K] where what reaches the memory is not yet what reaches v. */
 static void block_vjp(const R(bf_head) *h, const R(bf_head_flow) *to, const unsigned *pos, size_t n,
                       real *scratch, real *du, double *residual)
 {
     const size_t K = h->K;
-    const bool dense = pos[n - 1] - pos[0] == n - 1;
     real *rest = scratch + BLOCK * h->N, *spare = rest + BLOCK * (h->N + 2 * K);
     block b = {.pos = pos, .n = n, .keys = block_keys(h, pos[0], pos[n - 1]), .ds = scratch,
                .du = du ? du : to->dv, .lddu = du ? K : to->ldd};
     b.p = gather_weights(rest, h, &b, &b.ldp);
     b.q = gather(rest + BLOCK * h->N, h->q, h->ldq, pos, 0, n, K, &b.ldq);
     b.dz = gather(rest + BLOCK * (h->N + K), to->dz, to->ldz, pos, to->base, n, K, &b.ldz);
-    real *dq = dense ? to->dq + (pos[0] - to->base) * to->lddq : spare;
-    const size_t ld = bf_span_size(b.keys), sinks = b.keys.sinks, lddq = dense ? to->lddq : K;
-
     R(bf_attention_scores_vjp)(b.ds, h, b.p, b.ldp, b.dz, b.ldz, pos, n, b.keys, residual,
                                 to->dgate);
-    const size_t stored = bf_mask_stored(&h->mask, pos[0]), skip = sinks + stored;
-    gemm_mix(dq, lddq, b.ds + skip, ld, h->k + (b.keys.lo + stored) * h->ldk, h->ldk, n, ld - skip, K);
-    if (stored)
-        R(bf_memory_query_vjp)(dq, lddq, h, b.q, b.ldq, n, b.ds, ld, stored);
-    if (sinks)
-        R(bf_gemm)(false, false, n, K, sinks, 1, b.ds, ld, h->k, h->ldk, true, dq, lddq);
-    for (size_t r = 0; r < n && !dense; r++)
-        memcpy(to->dq + (pos[r] - to->base) * to->lddq, spare + r * K, K * sizeof *spare);
+    if (to->scores)
+        to->scores(to->context, b.ds, bf_span_size(b.keys), pos[0], n);
+    if (to->dq)
+        block_queries_vjp(h, to, &b, spare);
     for (size_t r = 0; r < n && h->factor; r++) /* from here on p is what the values were mixed with */
         drop_row(h, rest + r * b.ldp, pos[r], b.keys);
     if (bf_mask_cut(&h->mask, pos[n - 1]))

@@ -236,7 +236,7 @@ static bool packs(const R(bf_params) *p, const R(bf_mat) *m, size_t rows)
     return m->w && (p->half || (m->room && (rows >= PAYS || !dense(m))));
 }
 
-enum { IN = 1, GATE = 2 }; /* of a packing_job's mats */
+enum { IN = 1, GATE = 2, Q = 4, K = 5 }; /* of a packing_job's mats */
 
 typedef struct {
     R(bf_params) *params;
@@ -277,7 +277,8 @@ static bf_code take_blend(R(bf_params) *p, const R(bf_mat) *m, bf_error *err)
     return bf_blend_new(&p->blend, p->room, m->out, m->in, p->half, err);
 }
 
-static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows, bool blend, bf_error *err)
+static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows, bool blend, bool cross,
+                          bf_error *err)
 {
     packing_job job = {p, {&b->mlp_out, &b->mlp_in, &b->mlp_gate, &b->o, &b->qkv[0], &b->qkv[1], &b->qkv[2]}, l};
     bf_code rc = blend ? take_blend(p, &b->mlp_in, err) : BF_OK;
@@ -287,7 +288,7 @@ static bf_code pack_layer(R(bf_params) *p, R(bf_block) *b, size_t l, size_t rows
     }
     for (size_t k = 0; k < MATS && !rc; k++) {
         R(bf_mat) *m = job.mats[k];
-        const bool pack = packs(p, m, rows) && !(blend && (k == IN || k == GATE));
+        const bool pack = packs(p, m, rows) && !(blend && (k == IN || k == GATE)) && !(cross && (k == Q || k == K));
         if (pack)
             rc = take_packed(p, k, m, err);
         m->packed = pack ? p->packed[k] : NULL;
@@ -310,16 +311,22 @@ bool R(bf_mlp_blends)(const bf_config *c)
     return BF_BITS == 32 && c->gated && c->D >= NARROW && c->F >= NARROW && bf_room_gemm_pays();
 }
 
+bool R(bf_attention_crosses)(const bf_config *c)
+{
+    return BF_BITS == 32 && c->pos != BF_POS_ROTARY && c->D >= NARROW && c->G * c->K >= NARROW && bf_room_gemm_pays();
+}
+
 bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *p, size_t l, size_t rows, bool blend,
-                               bf_error *err)
+                               bool cross, bf_error *err)
 {
     bf_code rc = R(bf_params_layer)(out, p, l, err);
 #if BF_BITS == 32
     if (!rc && p->room)
-        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, blend, err);
+        rc = pack_layer(p, &p->slots[p->kept ? l : 0].block, l, rows, blend, cross, err);
 #else
     (void)rows;
     (void)blend;
+    (void)cross;
 #endif
     return rc;
 }
@@ -331,6 +338,11 @@ bf_code R(bf_params_bf16)(R(bf_params) *p, bool on, bf_error *err)
                        "this processor has no bfloat16 products (avx512_bf16), use --precision f32");
     p->half = on;
     return BF_OK;
+}
+
+bool R(bf_params_half)(const R(bf_params) *p)
+{
+    return p->half;
 }
 
 /* Positions and embedding rows are read as they come; they are checked here, once. */

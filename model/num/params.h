@@ -32,6 +32,9 @@ typedef struct R(bf_params) R(bf_params);
 bool R(bf_all_finite)(const real *x, size_t n);
 /* Can this model's MLPs be walked with two weights as one? Gated ones wide enough, in float, where oneDNN multiplies. */
 bool R(bf_mlp_blends)(const bf_config *config);
+/* Can its queries and keys cross (tracer/num/cross.c)? Those that are not rotated, wide enough, in float, where oneDNN
+ * multiplies. */
+bool R(bf_attention_crosses)(const bf_config *config);
 
 /* Everything but the layers is made here: embedding rows come by bf_params_embed, head and norms at
  * once. pool: borrowed for as long as the params live.  BF_ENOMEM, BF_ENONFINITE (names the tensor). */
@@ -44,11 +47,12 @@ bf_code R(bf_params_failed)(const R(bf_params) *params, bf_error *err);
 bf_code R(bf_params_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, bf_error *err);
 /* The same for VJPs of so many rows: its weights packed where that pays, which takes room for one layer; or, after
  * bf_params_bf16, rounded to bfloat16. blend: those that read a gated MLP's input as one (base/blend.h); only
- * if bf_mlp_blends. BF_ENOMEM, BF_EUNSUPPORTED. */
+ * if bf_mlp_blends. cross: q's and k's as they stand. BF_ENOMEM, BF_EUNSUPPORTED. */
 bf_code R(bf_params_vjp_layer)(const R(bf_block) **out, R(bf_params) *params, size_t l, size_t rows, bool blend,
-                               bf_error *err);
+                               bool cross, bf_error *err);
 /* From now on VJPs multiply in bfloat16, or in float again. BF_EUNSUPPORTED. */
 bf_code R(bf_params_bf16)(R(bf_params) *params, bool on, bf_error *err);
+bool R(bf_params_half)(const R(bf_params) *params);
 /* x [D] = embedding of the token (+ position j where positions are learned). Not for two threads at
  * once. */
 void R(bf_params_embed)(real *x, const R(bf_params) *params, size_t token, size_t j);

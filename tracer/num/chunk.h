@@ -27,6 +27,17 @@ typedef struct {
     double softmax_rows, key_sum, key_size;
 } R(bf_desk);
 
+/* Where queries and keys cross: cross.c. */
+typedef struct {
+    size_t b, blocks;     /* positions of a block, and blocks of all N */
+    real *keys, *queries; /* [blocks,H,b,D] each head's keys through W_Q, and its queries through W_K */
+    real *ds;             /* cotangents of scores, in panels */
+    size_t *panel;        /* [blocks, blocks + 1] where each begins */
+    struct bf_packed **packed; /* [blocks,2] both of a block in bfloat16, or NULL */
+    size_t *first;        /* [blocks] the part's first beam with rows there */
+    size_t part, used;    /* the part's first beam; blocks that it has rows in */
+} R(bf_cross);
+
 typedef struct {
     const R(bf_walk) *w;
     const bf_config *c;
@@ -42,6 +53,7 @@ typedef struct {
     bf_list above, below;   /* active rows above the attention of the layer at hand, and below it */
     bf_list list;           /* those of the stage at hand: a piece of one of these */
     unsigned *by_pos, *pos_start; /* with folding or blending: active rows by position, [rows], [N+1] */
+    R(bf_cross) cross;      /* with crossing */
     real *size;             /* [rows] |g| at the last resid_pre */
     bf_part part;
     R(bf_desk) *desks;
@@ -89,6 +101,24 @@ void R(bf_chunk_fold)(R(bf_chunk) *chunk);
 /* Scores of a row above the MLP. Then below: add what reached the input norm [D] to its g, and score that. */
 void R(bf_mlp_above)(const R(bf_chunk) *chunk, size_t row);
 void R(bf_mlp_below)(const R(bf_chunk) *chunk, size_t row, const real *normed);
+
+/* A row's scores of q, k and v. Then below: what reached the norm before them [D] to its g, and scores of that. */
+void R(bf_qkv_above)(const R(bf_chunk) *chunk, size_t row);
+void R(bf_qkv_below)(R(bf_chunk) *chunk, size_t row, const real *normed);
+
+/* With crossing, for chunks with parts of at most so many rows: room for it, its bytes; once a layer; before the part's
+ * attention, which tells of its scores (bf_head_flow.scores), and after it, in the place of qkv's products. */
+typedef struct {
+    const R(bf_chunk) *chunk;
+    size_t beam, h;
+} R(bf_cross_at);
+bool R(bf_cross_take)(R(bf_chunk) *chunk, size_t rows);
+size_t R(bf_cross_bytes)(const bf_config *config, size_t N, size_t rows);
+void R(bf_cross_end)(R(bf_chunk) *chunk);
+bf_code R(bf_cross_layer)(R(bf_chunk) *chunk, bf_error *err); /* BF_ENOMEM, BF_EUNSUPPORTED */
+void R(bf_cross_part)(R(bf_chunk) *chunk);
+void R(bf_cross_scores)(void *at, const real *ds, size_t ld, size_t r, size_t n);
+void R(bf_cross_rows)(R(bf_chunk) *chunk);
 
 /* With paths (shares or edges): start a layer; note what the MLP added to a row; after a row's total g is
  * known, its shares; and the edges of all beams. */

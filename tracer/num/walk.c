@@ -151,30 +151,47 @@ static void watch_keys(const R(bf_chunk) *s, const R(bf_head_flow) *flow, size_t
     }
 }
 
-/* One beam, one key/value head; the longest beams first. */
-static void attention_task(void *context, size_t task, size_t worker)
+/* Do queries and keys cross in this layer? */
+static bool crossing(const R(bf_chunk) *s)
 {
-    R(bf_chunk) *s = context;
+    return s->w->cross && s->l + 1 < s->c->L;
+}
+
+/* Are their own cotangents wanted? */
+static bool wants_qk(const R(bf_chunk) *s)
+{
+    const R(bf_sink) *sink = s->w->sink;
+    return !crossing(s) || s->w->residuals || sink->norm[BF_AT_Q] || sink->dot[BF_AT_Q] || sink->norm[BF_AT_K] ||
+           sink->dot[BF_AT_K];
+}
+
+/* One beam, one key/value head. */
+static void attend_head(R(bf_chunk) *s, size_t at, size_t g, size_t worker)
+{
     const bf_config *c = s->c;
     const size_t G = c->G, K = c->K, per = c->H / G, ld = R(bf_qkv_width)(c);
-    const bf_beam *b = &s->beams[s->part.end - 1 - task / G];
-    const size_t g = task % G, n = bf_beam_rows(b), row = b->row - s->part.row;
+    const bf_beam *b = &s->beams[at];
+    const size_t n = bf_beam_rows(b), row = b->row - s->part.row;
     R(bf_desk) *d = &s->desks[worker];
-    const bool watch = s->w->residuals != NULL;
-    real *rows = s->dqkv + row * ld;
-    R(bf_head_flow) flow = {.dk = rows + (c->H + g) * K, .dv = rows + (c->H + G + g) * K,
-                            .ldd = ld, .lddq = ld, .ldz = R(bf_q_width)(c), .base = b->base};
+    const bool watch = s->w->residuals != NULL, qk = wants_qk(s);
+    real *rows = s->dqkv + row * ld, *dk = rows + (c->H + g) * K;
+    R(bf_cross_at) cross = {.chunk = s, .beam = at};
+    R(bf_head_flow) flow = {.dk = qk ? dk : NULL, .dv = dk + G * K, .ldd = ld, .lddq = ld, .ldz = R(bf_q_width)(c),
+                            .scores = crossing(s) ? R(bf_cross_scores) : NULL, .context = &cross, .base = b->base};
     for (size_t j = 0; j < n; j++) {
-        memset(rows + j * ld + g * per * K, 0, per * K * sizeof *rows);
-        memset(flow.dk + j * ld, 0, K * sizeof *rows);
         memset(flow.dv + j * ld, 0, K * sizeof *rows);
+        if (!qk)
+            continue;
+        memset(rows + j * ld + g * per * K, 0, per * K * sizeof *rows);
+        memset(dk + j * ld, 0, K * sizeof *rows);
     }
     for (size_t h = g * per; h < (g + 1) * per; h++) {
         if (s->heads)
             R(bf_paths_head)(s, b, h, &flow);
         R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
         head.vt = s->vt + g * K * head.N;
-        flow.dq = rows + h * K;
+        cross.h = h;
+        flow.dq = qk ? rows + h * K : NULL;
         flow.dz = s->dz + row * flow.ldz + h * K;
         R(bf_attention_vjp)(&head, &flow, s->above.where + b->first, b->count, d->attention,
                             watch ? &d->softmax_rows : NULL);
@@ -187,6 +204,17 @@ static void attention_task(void *context, size_t task, size_t worker)
         watch_keys(s, &flow, n, d);
 }
 
+/* The longest beams first. Where queries and keys cross, all heads of one, for they stand side by side (cross.c). */
+static void attention_task(void *context, size_t task, size_t worker)
+{
+    R(bf_chunk) *s = context;
+    const size_t G = s->c->G;
+    if (!crossing(s))
+        attend_head(s, s->part.end - 1 - task / G, task % G, worker);
+    for (size_t g = 0; g < G && crossing(s); g++)
+        attend_head(s, s->part.end - 1 - task, g, worker);
+}
+
 /* Undo the rotation of what reached q and k, so that they belong to the projections' outputs. */
 static void unrotate(const R(bf_chunk) *s, size_t row, real *x, size_t heads)
 {
@@ -197,7 +225,7 @@ static void unrotate(const R(bf_chunk) *s, size_t row, real *x, size_t heads)
                      half, c->rotary_pairs, true);
 }
 
-static void finish_qkv(const R(bf_chunk) *s, size_t row)
+void R(bf_qkv_above)(const R(bf_chunk) *s, size_t row)
 {
     const bf_config *c = s->c;
     const size_t k = R(bf_q_width)(c), v = k + c->G * c->K;
@@ -219,9 +247,13 @@ static void finish_qkv(const R(bf_chunk) *s, size_t row)
     }
 }
 
-static void finish_pre(R(bf_chunk) *s, size_t row)
+void R(bf_qkv_below)(R(bf_chunk) *s, size_t row, const real *normed)
 {
     const size_t D = s->c->D, j = s->pos[row];
+    R(bf_norm_vjp)(s->g + row * D, normed, s->a->resid_pre + j * D, s->a->mean1[j], s->a->rstd1[j], s->b->norm1_w,
+                   s->c->norm, D);
+    if (!(s->pass & BF_PASS_KV))
+        return;
     const double norm = R(bf_score)(s->w->sink, BF_SITE_RESID_PRE, 1, s->l,
                                     s->beams[s->beam[row]].out, j, s->g + row * D,
                                     s->a->resid_pre + j * D, D);
@@ -238,7 +270,7 @@ static void qkv_task(void *context, size_t task, size_t worker)
     const size_t D = s->c->D, ld = R(bf_qkv_width)(s->c);
     R(bf_desk) *d = &s->desks[worker];
     for (size_t k = 0; k < t.n; k++)
-        finish_qkv(s, t.row[k]);
+        R(bf_qkv_above)(s, t.row[k]);
     const real *dqkv = R(bf_tile_in)(&t, s->dqkv, s->part.row, ld, d->in);
     bool add = false;
     for (size_t p = 0, at = 0; p < 3; at += s->b->qkv[p].out, p++) {
@@ -247,13 +279,8 @@ static void qkv_task(void *context, size_t task, size_t worker)
         R(bf_linear_vjp)(d->normed, dqkv + at, ld, t.padded, &s->b->qkv[p], add, worker);
         add = true;
     }
-    for (size_t k = 0; k < t.n; k++) {
-        const size_t row = t.row[k], j = s->pos[row];
-        R(bf_norm_vjp)(s->g + row * D, d->normed + k * D, s->a->resid_pre + j * D, s->a->mean1[j],
-                       s->a->rstd1[j], s->b->norm1_w, s->c->norm, D);
-        if (s->pass & BF_PASS_KV)
-            finish_pre(s, row);
-    }
+    for (size_t k = 0; k < t.n; k++)
+        R(bf_qkv_below)(s, t.row[k], d->normed + k * D);
 }
 
 /* +1 or -1 for loss i in round k of random signs. */
@@ -299,7 +326,7 @@ static void attend(R(bf_chunk) *s)
     const double start = bf_seconds();
     R(bf_acts_pattern)(s->w->acts, s->c, s->l, s->w->pool);
     bf_pool_run(s->w->pool, s->c->G, transpose_task, s);
-    bf_pool_run(s->w->pool, (s->part.end - s->part.first) * s->c->G, attention_task, s);
+    bf_pool_run(s->w->pool, (s->part.end - s->part.first) * (crossing(s) ? 1 : s->c->G), attention_task, s);
     if (s->w->seconds_attention)
         *s->w->seconds_attention += bf_seconds() - start;
 }
@@ -323,6 +350,8 @@ static void walk_attention(R(bf_chunk) *s)
 {
     const bool top = s->l + 1 == s->c->L;
     const bf_mask mask = bf_config_mask(s->c, s->l);
+    if (crossing(s))
+        R(bf_cross_part)(s);
     attend(s);
     s->list = R(bf_chunk_piece)(s, s->above);
     s->pass = BF_PASS_Q;
@@ -334,7 +363,10 @@ static void walk_attention(R(bf_chunk) *s)
     }
     R(bf_chunk_activate)(s, &s->below);
     s->pass = top ? BF_PASS_KV : BF_PASS_Q | BF_PASS_KV;
-    R(bf_run_tiles)(s, qkv_task);
+    if (crossing(s))
+        R(bf_cross_rows)(s);
+    else
+        R(bf_run_tiles)(s, qkv_task);
 }
 
 static void walk_layer(R(bf_chunk) *s)
@@ -381,7 +413,10 @@ static bf_code walk_layers(R(bf_chunk) *s, bf_error *err)
     for (size_t l = s->c->L; l-- > w->lowest;) {
         s->l = l;
         s->a = &w->acts->layer[l];
-        const bf_code rc = R(bf_params_vjp_layer)(&s->b, w->params, l, s->rows, w->blend && by_position(s), err);
+        bf_code rc = R(bf_params_vjp_layer)(&s->b, w->params, l, s->rows, w->blend && by_position(s),
+                                            crossing(s), err);
+        if (!rc && crossing(s))
+            rc = R(bf_cross_layer)(s, err);
         if (rc)
             return rc;
         walk_layer(s);
@@ -411,6 +446,7 @@ bf_code R(bf_walk_chunk)(const R(bf_walk) *walk, bf_beam *beams, size_t n, bf_er
         seed(&s);
         rc = walk_layers(&s, err);
         keep_residuals(&s);
+        R(bf_cross_end)(&s);
     }
     bf_arena_reset(walk->arena, mark);
     return rc;
