@@ -39,7 +39,7 @@ void cli_print_plan(const cli_run *run)
     if (p->blended)
         printf("blended         the MLP's gate and input weights, at each position\n");
     if (p->crossed)
-        printf("crossed         queries' and keys' weights, in sums over keys and queries\n");
+        printf("crossed         sums over heads in the place of weights of q, k or v\n");
     printf("work            %.3g GFLOP\n", p->flops * 1e-9);
     printf("estimated time  %s\n",
            p->seconds > 0.0 ? cli_time_words(words, p->seconds) : "not known");

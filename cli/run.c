@@ -62,8 +62,8 @@ size_t cli_run_options(cli_option *to, cli_run *run)
          "say how much was dropped (default: drop nothing)"},
         {"no-fold", NULL, &run->no_fold, NULL,
          "no short cuts: neither an MLP's whole Jacobian at a\n"
-         "position nor, if gated, two weights as one, nor q's\n"
-         "and k's weights as sums over keys and queries"},
+         "position nor, if gated, two weights as one, nor\n"
+         "sums over heads in the place of q's, k's and v's"},
         {"memory", cli_parse_bytes, &run->memory, "M",
          "room for activations and gradients: 512M, 1.5G\n"
          "(default: 4G); weights and record come on top"},

@@ -1,4 +1,5 @@
-/* The fourth short cut: q's and k's weights passed as sums over keys and queries (tracer/num/cross.c). */
+/* Two more short cuts: q's and k's weights passed as sums over keys and queries (tracer/num/cross.c), and the top
+ * layer's k's and v's as sums over heads (top.c). */
 #include "tests/trace_model.h"
 
 #include "model/num/params.h"
@@ -10,7 +11,7 @@ static const made_model CROSSING[] = {
     {.family = "gpt2", .L = 3, .D = 576, .H = 3, .F = 60, .V = 23, .P = 310, .dtype = BF_F32, .tied = true, .seed = 9},
     {.family = "gpt2", .L = 3, .D = 768, .H = 12, .F = 60, .V = 23, .P = 310, .dtype = BF_BF16, .tied = true, .seed = 10},
 };
-static const size_t POSITIONS[] = {90, 57}; /* the last block is not full */
+static const size_t POSITIONS[] = {90, 75}; /* the last block is not full */
 enum { MODELS = sizeof CROSSING / sizeof *CROSSING };
 
 /* A query that crosses; skipped where the processor does not. */
@@ -25,13 +26,14 @@ static bf_query crossing(bf_model *model, size_t k, bf_precision precision)
     return query;
 }
 
-static void check_rounding(bf_model *model, bf_query query, const bf_record *exact, double tolerance)
+static void check_rounding(bf_model *model, bf_query query, const bf_record *exact, double tolerance, bool below_top)
 {
     const bf_job job = job_of(model, &query);
-    assert_true(job.cross && job.saved > 0.0);
+    assert_true(job.cross == below_top && job.top && job.saved > 0.0);
     bf_record *with = trace_of(model, &query);
     query.no_fold = true;
-    assert_false(job_of(model, &query).cross);
+    const bf_job plain = job_of(model, &query);
+    assert_false(plain.cross || plain.top);
     bf_record *without = trace_of(model, &query);
     const double off = furthest(without, with), from_exact = furthest(exact, with);
     print_message("precision %d: crossed and not differ by %.3g, crossed and double by %.3g\n", (int)query.precision,
@@ -52,22 +54,53 @@ static void cross__changes_nothing_but_rounding(void **state)
         assert_false(job_of(model, &query).cross);
         bf_record *exact = trace_of(model, &query);
         query.precision = BF_PRECISION_F32;
-        check_rounding(model, query, exact, 1e-5);
+        check_rounding(model, query, exact, 1e-5, true);
         query.precision = BF_PRECISION_BF16;
         if (has_bf16(model))
-            check_rounding(model, query, exact, 0.03); /* what it is off by anyway */
+            check_rounding(model, query, exact, 0.03, true); /* what it is off by anyway */
         bf_record_free(exact);
         bf_model_free(model);
     }
 }
 
+/* Some losses of a text that is too long to cross below the top layer, and longer than a tile of rows. */
+static void take_long(bf_query *query)
+{
+    static const size_t losses[] = {4, 20, 37, 90, 118, 119, 120, 121, 150, 180, 199, 210, 220, 230, 240, 250, 260, 262, 299};
+    query->n_tokens = 301;
+    query->losses = losses;
+    query->n_losses = sizeof losses / sizeof *losses;
+}
+
+static void top__changes_nothing_but_rounding(void **state)
+{
+    (void)state;
+    bf_model *model = open_made(&CROSSING[1]);
+    bf_query query = crossing(model, 1, BF_PRECISION_F64);
+    take_long(&query);
+    query.layers = (const size_t[]){1, 2};
+    query.n_layers = 2;
+    bf_record *exact = trace_of(model, &query);
+    query.precision = BF_PRECISION_F32;
+    check_rounding(model, query, exact, 1e-5, false);
+    query.precision = BF_PRECISION_BF16;
+    if (has_bf16(model))
+        check_rounding(model, query, exact, 0.03, false);
+    bf_record_free(exact);
+    bf_model_free(model);
+}
+
+/* Both in each model, and in the last rounds the top layer's alone. */
 static void cross__gives_the_same_bits_for_any_threads_and_memory(void **state)
 {
     (void)state;
     skip_unless_rows_are_alike();
-    for (size_t k = 0; k < 2 * MODELS; k++) {
-        bf_model *model = open_made(&CROSSING[k / 2]);
-        bf_query query = crossing(model, k / 2, k % 2 ? BF_PRECISION_BF16 : BF_PRECISION_F32);
+    for (size_t k = 0; k < 2 * MODELS + 2; k++) {
+        const size_t which = k < 2 * MODELS ? k / 2 : 1;
+        bf_model *model = open_made(&CROSSING[which]);
+        bf_query query = crossing(model, which, k % 2 ? BF_PRECISION_BF16 : BF_PRECISION_F32);
+        if (k >= 2 * MODELS)
+            take_long(&query);
         query.threads = 1;
         if (k % 2 == 0 || has_bf16(model)) {
             bf_record *want = trace_of(model, &query);
@@ -76,7 +109,7 @@ static void cross__gives_the_same_bits_for_any_threads_and_memory(void **state)
                 query.threads = 3 - n;
                 query.memory = memory_of_way(model, query, n);
                 const bf_job job = job_of(model, &query);
-                assert_true(job.cross && (n == 0 || job.chunk_rows < usual));
+                assert_true(job.cross == (k < 2 * MODELS) && job.top && (n == 0 || job.chunk_rows < usual));
                 assert_same_trace(want, model, &query);
             }
             bf_record_free(want);
@@ -120,7 +153,7 @@ static void cross__takes_losses_and_layers_that_were_chosen(void **state)
     query.n_layers = 2;
     bf_record *exact = trace_of(model, &query);
     query.precision = BF_PRECISION_F32;
-    check_rounding(model, query, exact, 1e-5);
+    check_rounding(model, query, exact, 1e-5, true);
     bf_record_free(exact);
     bf_model_free(model);
 }
@@ -222,7 +255,9 @@ static void cross__is_for_plain_attention_of_many_losses_alone(void **state)
             query.n_tokens = 301; /* a loss has too many keys and queries */
         if (k == 6)
             query.detach = BF_DETACH_MYOPIC;
-        assert_false(job_of(model, &query).cross);
+        const bf_job job = job_of(model, &query);
+        assert_false(job.cross);
+        assert_true(job.top == (k == 5));
     }
     bf_model_free(model);
     made.extra = "\"sliding_window\": 20, ";
@@ -236,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cross__changes_nothing_but_rounding),
+        cmocka_unit_test(top__changes_nothing_but_rounding),
         cmocka_unit_test(cross__gives_the_same_bits_for_any_threads_and_memory),
         cmocka_unit_test(cross__is_the_same_with_and_without_sites_of_q_and_k),
         cmocka_unit_test(cross__takes_losses_and_layers_that_were_chosen),

@@ -173,8 +173,8 @@ static size_t walk_bytes(const bf_job *job, size_t rows, size_t part)
     const bf_config *c = &job->config;
     const bool paths = job->scores & (BF_SCORE_SHARE | BF_SCORE_EDGE), fold = job->fold_below > 0;
     return job->query->precision == BF_PRECISION_F64
-               ? bf_walk_bytes_f64(c, job->N, rows, part, job->threads, fold, job->cross, paths)
-               : bf_walk_bytes_f32(c, job->N, rows, part, job->threads, fold, job->cross, paths);
+               ? bf_walk_bytes_f64(c, job->N, rows, part, job->threads, fold, job->cross, job->top, paths)
+               : bf_walk_bytes_f32(c, job->N, rows, part, job->threads, fold, job->cross, job->top, paths);
 }
 
 static size_t fixed_bytes(const bf_job *job)

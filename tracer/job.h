@@ -24,7 +24,8 @@ typedef struct {
     size_t blocks, probes;    /* of the overview; 0: none */
     size_t fold_below;        /* positions that are folded */
     bool blend, blend_blocks; /* losses, and blocks, pass a gated MLP's two input weights as one */
-    bool cross;               /* losses pass q's and k's weights as sums over keys and queries */
+    bool cross, top;          /* losses pass q's and k's weights as sums over keys and queries, the top layer's k's and
+                               * v's as sums over heads */
     double saved;             /* floating-point operations that these save, less what they cost */
     bool shared;              /* attention patterns are kept for one layer only */
     size_t *edge_start, edges; /* [losses] first edge of each loss, and their number; owned */
@@ -42,7 +43,8 @@ void bf_job_free(bf_job *job); /* owned arrays; NULL-safe */
 bf_code bf_job_masks(bf_job *job, bf_error *err);
 bf_code bf_job_hide(bf_job *job, bf_error *err);
 
-/* What to fold, to blend and to cross, in chunks of at most so many rows: fold_below, blend, blend_blocks, cross, saved. */
+/* What to fold, to blend and to cross, in chunks of at most so many rows: fold_below, blend, blend_blocks, cross, top,
+ * saved. */
 bf_code bf_job_shortcuts(bf_job *job, size_t chunk_rows, bf_error *err);
 
 /* The record's tensors for this job: *specs is malloc'd, *n of them. */

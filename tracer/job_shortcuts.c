@@ -128,6 +128,14 @@ static bool all_causal(const bf_config *c, size_t N)
     return true;
 }
 
+/* May queries and keys cross, for scores that want nothing else of them? */
+static bool crosses(const bf_job *job)
+{
+    return job->query->precision != BF_PRECISION_F64 && bf_attention_crosses_f32(&job->config) &&
+           all_causal(&job->config, job->N) && !job->summed && job->query->tolerance == 0.0 &&
+           !(job->scores & ~(unsigned)(BF_SCORE_GRAD_NORM | BF_SCORE_GRAD_X_ACT | BF_SCORE_OWN));
+}
+
 /* What crossing saves, 0 where it does not pay (cross.c). Below the top layer a loss's n rows cost n D (HK + GK)
  * through two weights, or, in c blocks of b, c (c+1) b^2 H D through tables, and a tenth more for writing what is
  * multiplied with them; and these cost 2 N HK D to make: twice that, as they are copied, and in float. */
@@ -139,10 +147,6 @@ static double decide_cross(const plan *p)
     const double b = (double)bf_cross_block_f32(c), layers = (double)(c->L - 1) - (double)job->lowest,
                  one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
     double sum = -4.0 * (double)job->N * HK * D / one;
-    if (job->query->precision == BF_PRECISION_F64 || !bf_attention_crosses_f32(c) || !all_causal(c, job->N) ||
-        job->scores & ~(unsigned)(BF_SCORE_GRAD_NORM | BF_SCORE_GRAD_X_ACT | BF_SCORE_OWN) || job->summed ||
-        job->query->tolerance > 0.0)
-        return 0.0;
     for (size_t k = 0; k < job->losses; k++) {
         const double n = (double)job->loss[k] + 1.0, blocks = ceil(n / b);
         sum += D * (n * (HK + GK) - 1.1 * blocks * (blocks + 1.0) * b * b * (double)c->H);
@@ -151,14 +155,28 @@ static double decide_cross(const plan *p)
     return layers > 0.0 && pays(p, sum) && sum > kernels ? sum : 0.0;
 }
 
+/* What sums over heads save in the top layer, 0 where they do not (top.c): n D 2 GK or n D 2 H, and 2 HK D a loss. */
+static double decide_top(const plan *p)
+{
+    const bf_job *job = p->job;
+    const bf_config *c = &job->config;
+    const double D = (double)c->D, H = (double)c->H, GK = (double)(c->G * c->K),
+                 one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
+    double sum = 0.0;
+    for (size_t k = 0; k < job->losses; k++)
+        sum += D * (((double)job->loss[k] + 1.0) * (2.0 * GK * one - 4.0 * H) - 4.0 * H * (double)c->K);
+    return sum > kernels ? sum : 0.0;
+}
+
 static void decide(plan *p, bf_job *job, size_t chunk_rows)
 {
     count(p, false, job->losses, chunk_rows);
     const double blended = decide_blend(p);
     job->blend = blended > 0.0;
-    const double crossed = decide_cross(p);
+    const double crossed = crosses(job) ? decide_cross(p) : 0.0, top = crosses(job) ? decide_top(p) : 0.0;
     job->cross = crossed > 0.0;
-    job->saved = 2.0 * (blended + crossed + decide_fold(&job->fold_below, p));
+    job->top = top > 0.0;
+    job->saved = 2.0 * (blended + crossed + top + decide_fold(&job->fold_below, p));
     count(p, true, job->blocks, chunk_rows);
     const double blocks = decide_blend(p);
     job->blend_blocks = blocks > 0.0;
@@ -169,7 +187,7 @@ bf_code bf_job_shortcuts(bf_job *job, size_t chunk_rows, bf_error *err)
 {
     const size_t most = job->losses > job->blocks ? job->losses : job->blocks;
     job->fold_below = 0;
-    job->blend = job->blend_blocks = job->cross = false;
+    job->blend = job->blend_blocks = job->cross = job->top = false;
     job->saved = 0.0;
     if (job->query->no_fold || job->scores & BF_SCORE_PARAM)
         return BF_OK;

@@ -65,7 +65,7 @@ bf_code bf_trace_plan(bf_plan *plan, const bf_model *model, const bf_query *quer
     if (!rc) {
         *plan = (bf_plan){.N = job.N, .losses = job.losses, .chunk_rows = job.chunk_rows,
                           .bytes = job.fixed_bytes + job.chunk_bytes, .flops = bf_job_flops(&job), .folded = job.fold_below,
-                          .blended = job.blend || job.blend_blocks, .crossed = job.cross,
+                          .blended = job.blend || job.blend_blocks, .crossed = job.cross || job.top,
                           .record_bytes = record_bytes(specs, n)};
         count_walks(plan, &job, false, 1);
         count_walks(plan, &job, true, bf_job_block_walks(&job));

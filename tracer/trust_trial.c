@@ -23,7 +23,7 @@ static size_t bytes_wanted(const bf_trial *t)
 {
     const bf_config *c = t->c;
     const size_t width = c->D > c->K ? c->D : c->K, acts = bf_acts_bytes_f64(c, t->N, true);
-    const size_t walk = bf_walk_bytes_f64(c, t->N, t->N, t->N, t->threads, false, false, false),
+    const size_t walk = bf_walk_bytes_f64(c, t->N, t->N, t->N, t->threads, false, false, false, false),
                  forward = bf_forward_scratch_f64(c, t->N);
     size_t n = add(acts, acts);
     n = add(n, walk > forward ? walk : forward);

@@ -76,7 +76,7 @@ typedef struct {
     size_t probes;         /* random-sign walks that estimate a block's grad_norm; 0: 8 */
     double tolerance;      /* 0: exact; else rows under tolerance times their loss's largest are dropped */
     bool no_fold;          /* no short cuts: neither an MLP's whole Jacobian at a position, nor, where it is gated, two
-                            * weights as one, nor q's and k's weights as sums (docs/performance.md) */
+                            * weights as one, nor sums in the place of q's, k's and v's (docs/performance.md) */
     bool check;            /* measure the identities, too (bf_trace_checks) */
     bf_progress *progress; /* may be NULL */
     void *progress_context;
@@ -92,7 +92,7 @@ typedef struct {
     size_t record_bytes;
     size_t folded;          /* positions that pass their MLP as one Jacobian (docs/performance.md) */
     bool blended;           /* others pass a gated MLP's two input weights as one */
-    bool crossed;           /* q's and k's weights are passed as sums over keys and queries */
+    bool crossed;           /* q's, k's or v's weights are passed as sums over heads, keys and queries */
     double flops;           /* multiply-adds of the walk's matrix products, times two, as if none did */
     double seconds;         /* an estimate from flops and a measured rate; 0: not known */
 } bf_plan;

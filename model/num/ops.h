@@ -70,7 +70,7 @@ typedef struct {
     real *dq, *dk, *dv; /* dq written, rows lddq apart; dk and dv added to, rows ldd apart */
     const real *dz;     /* rows ldz apart */
     /* NULL, or told of the scores' cotangents ds [n,ld] of queries r, r+1, ... over keys 0 to ld-1: 64 queries at a
-     * time, then what is left. Then dq and dk may be NULL: not wanted. For the zero mask and pos 0, 1, .. alone. */
+     * time, then what is left. Then dq and dk may be NULL: not wanted. For the zero mask alone, and positions one after the other. */
     void (*scores)(void *context, const real *ds, size_t ld, size_t r, size_t n);
     void *context;
     double *dgate;      /* NULL, or added to: d loss / d b where gate = sigmoid(b) */

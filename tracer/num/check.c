@@ -128,7 +128,7 @@ static bf_code rows_sum(double *residual, R(bf_walk) *walk, const bf_job *job, b
     summed.sums = (R(bf_sums)){0};
     summed.probe = (R(bf_probe)){0};
     summed.fold_below = 0;
-    summed.blend = summed.cross = false;
+    summed.blend = summed.cross = summed.top = false;
     if (!rc)
         rc = R(bf_walk_all)(&summed, job->query, beams, blocks.losses, job->chunk_rows, err);
     for (unsigned k = 0; k < BF_SITES; k++) {

@@ -24,6 +24,7 @@ typedef struct {
     real *in, *hidden, *gate, *normed, *out; /* tiles: [BF_TILE,..] */
     real *attention;
     real *jacobian, *scaled; /* with folding: [D,D], [F,D] */
+    real *vectors;           /* of the top layer: top.c */
     double softmax_rows, key_sum, key_size;
 } R(bf_desk);
 
@@ -54,6 +55,7 @@ typedef struct {
     bf_list list;           /* those of the stage at hand: a piece of one of these */
     unsigned *by_pos, *pos_start; /* with folding or blending: active rows by position, [rows], [N+1] */
     R(bf_cross) cross;      /* with crossing */
+    real *top;              /* of the top layer: [rows of the part,2,H] ds and weights of a loss's own query (top.c) */
     real *size;             /* [rows] |g| at the last resid_pre */
     bf_part part;
     R(bf_desk) *desks;
@@ -119,6 +121,11 @@ bf_code R(bf_cross_layer)(R(bf_chunk) *chunk, bf_error *err); /* BF_ENOMEM, BF_E
 void R(bf_cross_part)(R(bf_chunk) *chunk);
 void R(bf_cross_scores)(void *at, const real *ds, size_t ld, size_t r, size_t n);
 void R(bf_cross_rows)(R(bf_chunk) *chunk);
+/* The same for the top layer's k and v. */
+bool R(bf_top_take)(R(bf_chunk) *chunk, size_t rows);
+size_t R(bf_top_bytes)(const bf_config *config, size_t rows, size_t threads);
+void R(bf_top_scores)(void *at, const real *ds, size_t ld, size_t r, size_t n);
+void R(bf_top_rows)(R(bf_chunk) *chunk);
 
 /* With paths (shares or edges): start a layer; note what the MLP added to a row; after a row's total g is
  * known, its shares; and the edges of all beams. */

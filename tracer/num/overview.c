@@ -75,7 +75,7 @@ static bf_code walk_blocks(const R(bf_walk) *walk, const R(bf_sink) *sink, unsig
     blocks.signs = signs;
     blocks.fold_below = 0;
     blocks.blend = job->blend_blocks;
-    blocks.cross = false;
+    blocks.cross = blocks.top = false;
     for (size_t b = 0; b < job->blocks; b++) /* a walk moves their lo */
         beams[b] = bf_job_beam(job, true, b);
     return R(bf_walk_all)(&blocks, job->query, beams, job->blocks, job->chunk_rows, err);

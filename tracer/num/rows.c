@@ -56,7 +56,7 @@ static bool take_desk(R(bf_desk) *d, const bf_config *c, size_t N, bf_arena *are
 }
 
 size_t R(bf_walk_bytes)(const bf_config *c, size_t N, size_t rows, size_t part, size_t threads, bool fold,
-                        bool cross, bool paths)
+                        bool cross, bool top, bool paths)
 {
     const size_t q = R(bf_q_width)(c), kept = q + R(bf_qkv_width)(c); /* of a row of the part at hand */
     size_t width = c->D + 1;
@@ -67,7 +67,7 @@ size_t R(bf_walk_bytes)(const bf_config *c, size_t N, size_t rows, size_t part, 
     if (fold)
         desk_bytes += (c->D + c->F) * c->D * sizeof(real);
     return rows * (width * sizeof(real) + 7 * sizeof(unsigned)) + part * kept * sizeof(real) +
-           (cross ? R(bf_cross_bytes)(c, N, part) : 0) + N * (c->G * c->K * sizeof(real) + sizeof(unsigned)) + threads * (desk_bytes + sizeof(R(bf_desk))) + 24 * 64;
+           (cross ? R(bf_cross_bytes)(c, N, part) : 0) + (top ? R(bf_top_bytes)(c, part, threads) : 0) + N * (c->G * c->K * sizeof(real) + sizeof(unsigned)) + threads * (desk_bytes + sizeof(R(bf_desk))) + 24 * 64;
 }
 
 static void number_rows(R(bf_chunk) *s)
@@ -163,6 +163,8 @@ bool R(bf_chunk_take)(R(bf_chunk) *s)
         ok = take_fold(s, arena, threads);
     if (ok && s->w->cross)
         ok = R(bf_cross_take)(s, part);
+    if (ok && s->w->top)
+        ok = R(bf_top_take)(s, part);
     if (ok)
         number_rows(s);
     return ok;

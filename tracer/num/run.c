@@ -263,7 +263,7 @@ static bf_code walk_into(bf_record *record, R(bf_run_state) *run, bf_check *chec
     R(bf_walk) walk = {.c = run->config, .params = run->params, .acts = run->acts, .pool = run->pool,
                        .arena = run->arena, .sink = &sink, .lowest = job->lowest,
                        .stop = job->query->stop, .tolerance = job->query->tolerance, .fold_below = job->fold_below,
-                       .blend = job->blend, .cross = job->cross,
+                       .blend = job->blend, .cross = job->cross, .top = job->top,
                        .part_rows = job->part_rows,
                        .dropped = bf_arena_take(run->arena, job->losses, sizeof(double)),
                        .seconds_attention = &seconds_attention};

@@ -151,10 +151,15 @@ static void watch_keys(const R(bf_chunk) *s, const R(bf_head_flow) *flow, size_t
     }
 }
 
+static bool at_top(const R(bf_chunk) *s)
+{
+    return s->l + 1 == s->c->L;
+}
+
 /* Do queries and keys cross in this layer? */
 static bool crossing(const R(bf_chunk) *s)
 {
-    return s->w->cross && s->l + 1 < s->c->L;
+    return s->w->cross && !at_top(s);
 }
 
 /* Are their own cotangents wanted? */
@@ -177,7 +182,11 @@ static void attend_head(R(bf_chunk) *s, size_t at, size_t g, size_t worker)
     real *rows = s->dqkv + row * ld, *dk = rows + (c->H + g) * K;
     R(bf_cross_at) cross = {.chunk = s, .beam = at};
     R(bf_head_flow) flow = {.dk = qk ? dk : NULL, .dv = dk + G * K, .ldd = ld, .lddq = ld, .ldz = R(bf_q_width)(c),
-                            .scores = crossing(s) ? R(bf_cross_scores) : NULL, .context = &cross, .base = b->base};
+                            .context = &cross, .base = b->base};
+    if (crossing(s))
+        flow.scores = R(bf_cross_scores);
+    if (s->w->top && at_top(s))
+        flow.scores = R(bf_top_scores);
     for (size_t j = 0; j < n; j++) {
         memset(flow.dv + j * ld, 0, K * sizeof *rows);
         if (!qk)
@@ -334,7 +343,7 @@ static void attend(R(bf_chunk) *s)
 /* Above the top layer's attention a position has a row or two. */
 static bool by_position(const R(bf_chunk) *s)
 {
-    return (s->w->fold_below || s->w->blend) && s->l + 1 < s->c->L;
+    return (s->w->fold_below || s->w->blend) && !at_top(s);
 }
 
 static void walk_mlp(R(bf_chunk) *s)
@@ -348,7 +357,7 @@ static void walk_mlp(R(bf_chunk) *s)
 /* In the top layer only a beam's own rows have a query: q is done for those, k and v for all. */
 static void walk_attention(R(bf_chunk) *s)
 {
-    const bool top = s->l + 1 == s->c->L;
+    const bool top = at_top(s);
     const bf_mask mask = bf_config_mask(s->c, s->l);
     if (crossing(s))
         R(bf_cross_part)(s);
@@ -365,6 +374,8 @@ static void walk_attention(R(bf_chunk) *s)
     s->pass = top ? BF_PASS_KV : BF_PASS_Q | BF_PASS_KV;
     if (crossing(s))
         R(bf_cross_rows)(s);
+    else if (top && s->w->top)
+        R(bf_top_rows)(s);
     else
         R(bf_run_tiles)(s, qkv_task);
 }

@@ -84,7 +84,8 @@ typedef struct {
                               * band sums, or of parallel blocks, must be one part */
     size_t fold_below;       /* positions under this pass their MLP as one D x D Jacobian */
     bool blend;              /* the others pass a gated MLP's two input weights as one (base/blend.h) */
-    bool cross;              /* below the top layer, q's and k's products as sums over keys and queries (cross.c) */
+    bool cross, top;         /* q's and k's products below the top layer as sums over keys and queries (cross.c); the
+                              * top layer's k and v as sums over heads (top.c) */
     unsigned signs;          /* 0: losses are summed as they are; k: with the k-th random signs */
     double tolerance;        /* > 0: after each layer, rows under tolerance times their beam's largest end */
     double *dropped;         /* [losses] added to: what ended, relative to the layer's sum of norms */
@@ -102,11 +103,12 @@ bf_beam bf_beam_make(const bf_config *config, size_t N, size_t out, size_t lo, s
 size_t bf_beam_rows(const bf_beam *beam);
 /* Beams first..end-1 of n make the next chunk, or part of one, of at most so many rows; at least one beam. */
 size_t bf_chunk_end(const bf_beam *beams, size_t n, size_t first, size_t rows);
-/* Bytes of arena for a chunk of so many rows in parts of so many; with folding, crossing, with shares or edges. */
+/* Bytes of arena for a chunk of so many rows in parts of so many; with folding, crossing, the top layer's sums, with
+ * shares or edges. */
 size_t bf_walk_bytes_f32(const bf_config *config, size_t N, size_t rows, size_t part, size_t threads, bool fold,
-                         bool cross, bool paths);
+                         bool cross, bool top, bool paths);
 size_t bf_walk_bytes_f64(const bf_config *config, size_t N, size_t rows, size_t part, size_t threads, bool fold,
-                         bool cross, bool paths);
+                         bool cross, bool top, bool paths);
 /* Positions of a block where queries and keys cross. */
 size_t R(bf_cross_block)(const bf_config *config);
 /* Walk beams[0..n) back and write their scores. Fills at, above, row, first, count.
