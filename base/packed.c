@@ -285,6 +285,32 @@ void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t 
              (const size_t[FORM]){ta, tb, M, N, K, lda, ldb, add, ldc}, NULL);
 }
 
+/* C [M,N] = T^T (+ C if add), T [N,M]. */
+BF_HOT static void turn(float *C, size_t ldc, const float *T, size_t M, size_t N, bool add)
+{
+    enum { STEP = 16 }; /* a line of the cache */
+    for (size_t m0 = 0; m0 < M; m0 += STEP)
+        for (size_t n0 = 0; n0 < N; n0 += STEP) {
+            const size_t ms = M - m0 < STEP ? M - m0 : STEP, ns = N - n0 < STEP ? N - n0 : STEP;
+            for (size_t m = m0; m < m0 + ms; m++)
+                for (size_t n = n0; n < n0 + ns; n++)
+                    C[m * ldc + n] = T[n * M + m] + (add ? C[m * ldc + n] : 0.0f);
+        }
+}
+
+void bf_room_turned_f32(bf_packing *room, size_t worker, size_t M, size_t N, size_t K, const float *A, size_t lda,
+                        const float *B, size_t ldb, bool add, float *C, size_t ldc)
+{
+    desk *d = &room->desks[worker];
+    if (!d->failure)
+        d->failure = need(&d->rows, M * N * sizeof(float));
+    if (d->failure)
+        return;
+    bf_room_gemm_f32(room, worker, false, true, N, M, K, B, ldb, A, lda, false, d->rows.data, M);
+    if (!d->failure)
+        turn(C, ldc, d->rows.data, M, N, add);
+}
+
 size_t bf_packing_workers(const bf_packing *room)
 {
     return room->workers;

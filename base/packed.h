@@ -37,6 +37,10 @@ void bf_room_gemm_bf16(bf_packing *room, size_t worker, bool ta, bool tb, size_t
                        size_t ldc);
 void bf_room_gemm_f32(bf_packing *room, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
                       const float *A, size_t lda, const float *B, size_t ldb, bool add, float *C, size_t ldc);
+/* C [M,N] = A [M,K] B^T (+ C if add), B [N,K], as the transpose of B A^T: B's rows are read as they stand then, and not
+ * brought into another layout, which pays for some hundred rows of A at most (docs/performance.md). */
+void bf_room_turned_f32(bf_packing *room, size_t worker, size_t M, size_t N, size_t K, const float *A, size_t lda,
+                        const float *B, size_t ldb, bool add, float *C, size_t ldc);
 
 /* Room for a B of K x N values; half: rounded to bfloat16, as A is then (bf_bf16_available).
  * BF_ENOMEM; BF_EUNSUPPORTED (the library refused; the message says with what). */

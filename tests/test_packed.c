@@ -90,31 +90,42 @@ static uint16_t *rounded(float *x, size_t n)
     return half;
 }
 
+/* What is left is the order of float sums, 2^-24 of at most K terms below 1. C beside the product stays. */
+static void assert_product(const float *c, const float *want, size_t M, size_t N, size_t K, size_t ldc, int form)
+{
+    for (size_t k = 0; k < M * ldc; k++)
+        if (!(fabs((double)c[k] - (double)want[k]) <= (k % ldc < N ? 0x1p-24 * ((double)K + 1) : 0)))
+            fail_msg("%zu x %zu x %zu, form %d: %zu,%zu is %.9g, wanted %.9g", M, N, K, form, k / ldc,
+                     k % ldc, (double)c[k], (double)want[k]);
+}
+
 /* Rows are farther apart than they are long. To BLAS's product of the same operands, rounded ones widened
- * again: what is left is the order of float sums, 2^-24 of at most K terms below 1. C beside the product
- * stays. */
+ * again; where there is such a way, made as the transpose, too. */
 static void check_gemm(bf_packing *packing, size_t M, size_t N, size_t K, int form)
 {
     const bool ta = form & 1, tb = form & 2, add = form & 4, half = form & 8;
     const size_t lda = (ta ? M : K) + 3, ldb = (tb ? K : N) + 5, ldc = N + 2;
     float *a = random_floats((ta ? K : M) * lda), *b = random_floats((tb ? N : K) * ldb);
-    float *c = random_floats(M * ldc), *want = random_floats(M * ldc);
+    float *c = random_floats(M * ldc), *want = random_floats(M * ldc), *turned = random_floats(M * ldc);
     uint16_t *half_a = half ? rounded(a, (ta ? K : M) * lda) : NULL;
     uint16_t *half_b = half ? rounded(b, (tb ? N : K) * ldb) : NULL;
     memcpy(want, c, M * ldc * sizeof *c);
+    memcpy(turned, c, M * ldc * sizeof *c);
     bf_gemm_f32(ta, tb, M, N, K, 1, a, lda, b, ldb, add, want, ldc);
     if (half)
         bf_room_gemm_bf16(packing, 1, ta, tb, M, N, K, half_a, lda, half_b, ldb, add, c, ldc);
     else
         bf_room_gemm_f32(packing, 1, ta, tb, M, N, K, a, lda, b, ldb, add, c, ldc);
-    for (size_t k = 0; k < M * ldc; k++)
-        if (!(fabs((double)c[k] - (double)want[k]) <= (k % ldc < N ? 0x1p-24 * ((double)K + 1) : 0)))
-            fail_msg("%zu x %zu x %zu, form %d: %zu,%zu is %.9g, wanted %.9g", M, N, K, form, k / ldc,
-                     k % ldc, (double)c[k], (double)want[k]);
+    assert_product(c, want, M, N, K, ldc, form);
+    if (!half && !ta && tb) {
+        bf_room_turned_f32(packing, 1, M, N, K, a, lda, b, ldb, add, turned, ldc);
+        assert_product(turned, want, M, N, K, ldc, form);
+    }
     free(a);
     free(b);
     free(c);
     free(want);
+    free(turned);
     free(half_a);
     free(half_b);
 }

@@ -27,13 +27,21 @@ void R(bf_product)(const R(bf_mat) *like, size_t worker, bool ta, bool tb, size_
 }
 
 /* Columns of a product n columns wide that one task takes: each task packs all of the other operand, so
- * few and wide ones, but two at least. */
-static size_t task_columns(size_t n)
+ * few and wide ones, at most so wide, but two at least. */
+static size_t task_columns(size_t n, size_t wide)
 {
-    enum { WIDE = 384, NARROW = 128, STEP = 16 };
-    const size_t tasks = n > WIDE ? (n + WIDE - 1) / WIDE : n > NARROW ? 2 : 1;
+    enum { NARROW = 128, STEP = 16 };
+    const size_t tasks = n > wide ? (n + wide - 1) / wide : n > NARROW ? 2 : 1;
     return ((n + tasks - 1) / tasks + STEP - 1) / STEP * STEP;
 }
+
+/* Is the product with W made as its transpose? */
+static bool turns(const R(bf_mat) *W)
+{
+    return BF_BITS == 32 && W->room && !W->in_major;
+}
+
+enum { WIDE = 384, TURNED = 256 };
 
 /* One tile of y: ROWS x cols, the same cut for any number of threads. */
 static void linear_task(void *context, size_t task, size_t worker)
@@ -47,14 +55,21 @@ static void linear_task(void *context, size_t task, size_t worker)
     for (size_t r = 0; r < n && c->b; r++)
         for (size_t o = 0; o < m; o++)
             y[r * c->ldy + o] = c->b[o0 + o];
-    R(bf_product)(W, worker, false, !W->in_major, n, m, W->in, c->x + r0 * c->ldx, c->ldx,
-                  W->w + (W->in_major ? o0 : o0 * W->ld), W->ld, c->b != NULL, y, c->ldy);
+    const real *x = c->x + r0 * c->ldx, *w = W->w + (W->in_major ? o0 : o0 * W->ld);
+#if BF_BITS == 32
+    if (turns(W)) {
+        bf_room_turned_f32(W->room, worker, n, m, W->in, x, c->ldx, w, W->ld, c->b != NULL, y, c->ldy);
+        return;
+    }
+#endif
+    R(bf_product)(W, worker, false, !W->in_major, n, m, W->in, x, c->ldx, w, W->ld, c->b != NULL, y, c->ldy);
 }
 
 void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, const R(bf_mat) *W,
                   const real *b, bf_pool *pool)
 {
-    linear_job c = {y, x, b, W, ldy, ldx, rows, (rows + ROWS - 1) / ROWS, task_columns(W->out)};
+    linear_job c = {y, x, b, W, ldy, ldx, rows, (rows + ROWS - 1) / ROWS,
+                    task_columns(W->out, turns(W) ? TURNED : WIDE)};
     bf_pool_run(pool, c.row_tiles * ((W->out + c.cols - 1) / c.cols), linear_task, &c);
 }
 
@@ -70,7 +85,7 @@ static void back_task(void *context, size_t task, size_t worker)
 
 void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool)
 {
-    linear_job c = {.y = dx, .x = dy, .W = W, .rows = rows, .cols = task_columns(W->in)};
+    linear_job c = {.y = dx, .x = dy, .W = W, .rows = rows, .cols = task_columns(W->in, WIDE)};
     bf_pool_run(pool, (W->in + c.cols - 1) / c.cols, back_task, &c);
 }
 
