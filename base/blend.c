@@ -23,10 +23,11 @@ static size_t panel_rows(const bf_blend *m, size_t p)
     return p + 1 < m->panels ? m->deep : m->K - p * m->deep;
 }
 
-/* Both weights' panels and their sum in the nearest cache but one, of 1 MB. */
+/* Both weights' panels and their sum about as large as the nearest cache but one, of 1 MB: with panels half as wide more
+ * goes to C, which is read and written for each. */
 static size_t rows_of_panels(size_t K, size_t N, bool half)
 {
-    enum { VALUES = 1 << 16, STEP = 32 };
+    enum { VALUES = 3 << 15, STEP = 32 };
     const size_t fit = VALUES / N * (half ? 2 : 1) / STEP * STEP, least = fit ? fit : STEP;
     return least < K ? least : K;
 }
