@@ -23,8 +23,8 @@ static size_t panel_rows(const bf_blend *m, size_t p)
     return p + 1 < m->panels ? m->deep : m->K - p * m->deep;
 }
 
-/* Both weights' panels and their sum about as large as the nearest cache but one, of 1 MB: with panels half as wide more
- * goes to C, which is read and written for each. */
+/* Both weights' panels and their sum are about as large as the nearest cache but one, of 1 MB. C is read and written
+ * for each, so fewer rows cost more. */
 static size_t rows_of_panels(size_t K, size_t N, bool half)
 {
     enum { VALUES = 3 << 15, STEP = 32 };

@@ -1,5 +1,6 @@
-/* Three short cuts, where they pay: which positions are folded to the MLP's Jacobian, whether the others pass a gated
- * MLP's two input weights as one, and whether queries and keys cross (docs/performance.md). */
+/* Short cuts, where they pay: which positions are folded to the MLP's Jacobian, whether the others pass a gated MLP's
+ * two input weights as one, whether queries and keys cross, and the top layer's k and v are sums over heads
+ * (docs/performance.md). */
 #include "tracer/job.h"
 
 #include <math.h>
@@ -81,7 +82,7 @@ static bool pays(const plan *p, double saved)
     return saved > 0.04 * p->plain;
 }
 
-/* For blending, and for crossing, the library makes some dozen kernels, in 10 ms. */
+/* For each but the fold the library makes some dozen kernels, in 10 ms. */
 static const double kernels = 1e9;
 
 /* What blending saves, 0 where it does not pay; else what folding saves is counted from there on. */
