@@ -138,21 +138,25 @@ static bool crosses(const bf_job *job)
 }
 
 /* What crossing saves, 0 where it does not pay (cross.c). Below the top layer a loss's n rows cost n D (HK + GK)
- * through two weights, or, in c blocks of b, c (c+1) b^2 H D through tables, and a tenth more for writing what is
- * multiplied with them; and these cost 2 N HK D to make: twice that, as they are copied, and in float. */
+ * through two weights, or, in c blocks of b, c (c+1) b^2 H D through tables, in smaller products; and these cost
+ * 2 N HK D to make, twice that, as they are copied. Attention spends n^2 H times SPREAD to write what is multiplied with
+ * them, and saves dq and dk if nobody wants them. bf16 is faster with weights and tables alone. */
 static double decide_cross(const plan *p)
 {
+    enum { SPREAD = 26 };
     const bf_job *job = p->job;
     const bf_config *c = &job->config;
-    const double D = (double)c->D, HK = (double)(c->H * c->K), GK = (double)(c->G * c->K);
+    const double D = (double)c->D, H = (double)c->H, HK = (double)(c->H * c->K), GK = (double)(c->G * c->K);
     const double b = (double)bf_cross_block_f32(c), layers = (double)(c->L - 1) - (double)job->lowest,
                  one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
-    double sum = -4.0 * (double)job->N * HK * D / one;
+    const bool wanted = job->sites & (BF_SITE_Q | BF_SITE_K) || job->query->check;
+    double sum = -4.0 * (double)job->N * HK * D;
     for (size_t k = 0; k < job->losses; k++) {
         const double n = (double)job->loss[k] + 1.0, blocks = ceil(n / b);
-        sum += D * (n * (HK + GK) - 1.1 * blocks * (blocks + 1.0) * b * b * (double)c->H);
+        sum += D * (n * (HK + GK) - 1.05 * blocks * (blocks + 1.0) * b * b * H) * one;
+        sum += n * n * ((wanted ? 0.0 : HK) - SPREAD * H);
     }
-    sum *= one * layers;
+    sum *= layers;
     return layers > 0.0 && pays(p, sum) && sum > kernels ? sum : 0.0;
 }
 
