@@ -264,6 +264,21 @@ static inline size_t memory_of_way(bf_model *model, bf_query query, size_t way)
     return way == 1 ? least : (least + usual.fixed_bytes + usual.chunk_bytes) / 2;
 }
 
+/* With its short cuts the query's trace is as one without and as the exact one, but for rounding. */
+static inline void assert_rounding_alone(bf_model *model, bf_query query, const bf_record *exact, double tolerance)
+{
+    bf_record *with = trace_of(model, &query);
+    query.no_fold = true;
+    bf_record *without = trace_of(model, &query);
+    const double off = furthest(without, with), from_exact = furthest(exact, with);
+    print_message("precision %d: with and without short cuts differ by %.3g, with and double by %.3g\n",
+                  (int)query.precision, off, from_exact);
+    assert_true(off <= tolerance && from_exact <= tolerance);
+    assert_non_null(first_difference(without, with)); /* it did take another way */
+    bf_record_free(with);
+    bf_record_free(without);
+}
+
 /* Positions that it folds. */
 static inline size_t folded(bf_model *model, const bf_query *query)
 {
