@@ -264,6 +264,23 @@ static inline size_t memory_of_way(bf_model *model, bf_query query, size_t way)
     return way == 1 ? least : (least + usual.fixed_bytes + usual.chunk_bytes) / 2;
 }
 
+/* With one thread to three, and the usual memory to the least, it is the same to the bit, by the same short cuts. */
+static inline void assert_same_any_way(bf_model *model, bf_query query)
+{
+    query.threads = 1;
+    bf_record *want = trace_of(model, &query);
+    const bf_job usual = job_of(model, &query);
+    for (size_t n = 0; n < 3; n++) {
+        query.threads = 3 - n;
+        query.memory = memory_of_way(model, query, n);
+        const bf_job job = job_of(model, &query);
+        assert_true(job.blend == usual.blend && job.cross == usual.cross && job.top == usual.top);
+        assert_true(n == 0 || job.chunk_rows < usual.chunk_rows);
+        assert_same_trace(want, model, &query);
+    }
+    bf_record_free(want);
+}
+
 /* With its short cuts the query's trace is as one without and as the exact one, but for rounding. */
 static inline void assert_rounding_alone(bf_model *model, bf_query query, const bf_record *exact, double tolerance)
 {

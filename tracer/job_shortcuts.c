@@ -18,16 +18,21 @@ typedef struct {
     long *change;         /* [N+1] rows at position j less those at j-1 */
 } plan;
 
+/* How much cheaper bf16 makes products with weights; folds are in f32, and so is attention. */
+static double cheaper(const bf_job *job)
+{
+    return job->query->precision == BF_PRECISION_BF16 ? 1.8 : 1.0;
+}
+
 /* In one layer of a chunk. n rows at a position cost D F m n through two products of width F (three if gated). The
  * Jacobian costs D^2 F to form and D^2 n to use; two weights blended cost as much as FORM rows to form, and save one
- * product. 1.5: small products run less smoothly; 1.8: bf16 makes the plain products that much cheaper, and folds in
- * f32. */
+ * product. 1.5: small products run less smoothly. */
 static void count_layer(plan *p)
 {
     enum { FORM = 16 };
     const bf_config *c = &p->job->config;
     const double D = (double)c->D, F = (double)c->F, m = c->gated ? 3.0 : 2.0;
-    const double one = D * F / (p->job->query->precision == BF_PRECISION_BF16 ? 1.8 : 1.0), form = 1.5 * D * D * F;
+    const double one = D * F / cheaper(p->job), form = 1.5 * D * D * F;
     long n = 0;
     for (size_t j = 0; j < p->job->N; j++) {
         n += p->change[j];
@@ -148,7 +153,7 @@ static double decide_cross(const plan *p)
     const bf_config *c = &job->config;
     const double D = (double)c->D, H = (double)c->H, HK = (double)(c->H * c->K), GK = (double)(c->G * c->K);
     const double b = (double)bf_cross_block_f32(c), layers = (double)(c->L - 1) - (double)job->lowest,
-                 one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
+                 one = 1.0 / cheaper(job);
     const bool wanted = job->sites & (BF_SITE_Q | BF_SITE_K) || job->query->check;
     double sum = -4.0 * (double)job->N * HK * D;
     for (size_t k = 0; k < job->losses; k++) {
@@ -165,8 +170,7 @@ static double decide_top(const plan *p)
 {
     const bf_job *job = p->job;
     const bf_config *c = &job->config;
-    const double D = (double)c->D, H = (double)c->H, GK = (double)(c->G * c->K),
-                 one = job->query->precision == BF_PRECISION_BF16 ? 1.0 / 1.8 : 1.0;
+    const double D = (double)c->D, H = (double)c->H, GK = (double)(c->G * c->K), one = 1.0 / cheaper(job);
     double sum = 0.0;
     for (size_t k = 0; k < job->losses; k++)
         sum += D * (((double)job->loss[k] + 1.0) * (2.0 * GK * one - 4.0 * H) - 4.0 * H * (double)c->K);
@@ -178,7 +182,8 @@ static void decide(plan *p, bf_job *job, size_t chunk_rows)
     count(p, false, job->losses, chunk_rows);
     const double blended = decide_blend(p);
     job->blend = blended > 0.0;
-    const double crossed = crosses(job) ? decide_cross(p) : 0.0, top = crosses(job) ? decide_top(p) : 0.0;
+    const bool may = crosses(job);
+    const double crossed = may ? decide_cross(p) : 0.0, top = may ? decide_top(p) : 0.0;
     job->cross = crossed > 0.0;
     job->top = top > 0.0;
     job->saved = 2.0 * (blended + crossed + top + decide_fold(&job->fold_below, p));

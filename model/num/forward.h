@@ -92,6 +92,9 @@ void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, c
  * serial. */
 void R(bf_product)(const R(bf_mat) *like, size_t worker, bool ta, bool tb, size_t M, size_t N, size_t K,
                    const real *A, size_t lda, const real *B, size_t ldb, bool add, real *C, size_t ldc);
+/* dx [rows,in], rows lddx apart, = dy [rows,n] times rows first.. of W; serial. */
+void R(bf_linear_part)(real *dx, size_t lddx, const real *dy, size_t rows, const R(bf_mat) *W, size_t first, size_t n,
+                       size_t worker);
 /* dx [rows,in] = dy [rows,out] W, shared out over the pool. */
 void R(bf_linear_back)(real *dx, const real *dy, size_t rows, const R(bf_mat) *W, bf_pool *pool);
 /* dx [rows,in] (+)= dy [rows,out] W: the VJP, serial, one call a tile. rows: a multiple of BF_GRANULE,

@@ -73,6 +73,13 @@ void R(bf_linear)(real *y, size_t ldy, const real *x, size_t ldx, size_t rows, c
     bf_pool_run(pool, c.row_tiles * ((W->out + c.cols - 1) / c.cols), linear_task, &c);
 }
 
+void R(bf_linear_part)(real *dx, size_t lddx, const real *dy, size_t rows, const R(bf_mat) *W, size_t first, size_t n,
+                       size_t worker)
+{
+    R(bf_product)(W, worker, false, W->in_major, rows, W->in, n, dy, n, W->w + (W->in_major ? first : first * W->ld),
+                  W->ld, false, dx, lddx);
+}
+
 /* Some columns of dx, which stands in y, of dy, which stands in x. */
 static void back_task(void *context, size_t task, size_t worker)
 {

@@ -108,12 +108,14 @@ void R(bf_mlp_below)(const R(bf_chunk) *chunk, size_t row, const real *normed);
 void R(bf_qkv_above)(const R(bf_chunk) *chunk, size_t row);
 void R(bf_qkv_below)(R(bf_chunk) *chunk, size_t row, const real *normed);
 
-/* With crossing, for chunks with parts of at most so many rows: room for it, its bytes; once a layer; before the part's
- * attention, which tells of its scores (bf_head_flow.scores), and after it, in the place of qkv's products. */
+/* Where bf_attention_vjp is when it tells of scores (bf_head_flow.context). */
 typedef struct {
     const R(bf_chunk) *chunk;
     size_t beam, h;
-} R(bf_cross_at);
+} R(bf_head_at);
+
+/* With crossing, for chunks with parts of at most so many rows: room for it, its bytes; once a layer; before the part's
+ * attention, which tells of its scores, and after it, in the place of qkv's products. */
 bool R(bf_cross_take)(R(bf_chunk) *chunk, size_t rows);
 size_t R(bf_cross_bytes)(const bf_config *config, size_t N, size_t rows);
 void R(bf_cross_end)(R(bf_chunk) *chunk);

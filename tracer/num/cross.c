@@ -126,8 +126,7 @@ static void table_task(void *context, size_t task, size_t worker)
         for (size_t p = p0; p < p0 + n; p++)
             for (size_t e = 0; e < K; e++)
                 in[(p - p0) * K + e] = (queries ? head.q[p * head.ldq + e] : head.k[p * head.ldk + e]) - mean[e];
-        R(bf_product)(W, worker, false, W->in_major, n, D, K, in, K, W->w + (W->in_major ? o : o * W->ld), W->ld, false,
-                      rows, D);
+        R(bf_linear_part)(rows, D, in, n, W, o, K, worker);
         for (size_t p = p0; p < p0 + n; p++)
             memcpy(to + (p / b * c->H * b + p % b) * D, rows + (p - p0) * D, D * sizeof *rows);
     }
@@ -197,14 +196,14 @@ void R(bf_cross_part)(R(bf_chunk) *s)
 }
 
 /* Where head h of beam k stands in panel (P,n): b rows of b values. */
-static inline real *place(const R(bf_cross_at) *at, size_t P, size_t n)
+static inline real *place(const R(bf_head_at) *at, size_t P, size_t n)
 {
     const R(bf_cross) *x = &at->chunk->cross;
     const size_t slot = (at->beam - x->first[P]) * x->b - panel_start(x, P, n);
     return x->ds + x->panel[P * (x->blocks + 1) + n] + slot * x->b * at->chunk->c->H + at->h * x->b;
 }
 
-static inline __attribute__((always_inline)) void spread(const R(bf_cross_at) *at, const real *ds, size_t ld,
+static inline __attribute__((always_inline)) void spread(const R(bf_head_at) *at, const real *ds, size_t ld,
                                                          size_t r0, size_t n, size_t b)
 {
     const size_t width = b * at->chunk->c->H;
@@ -232,7 +231,7 @@ static inline __attribute__((always_inline)) void spread(const R(bf_cross_at) *a
 
 BF_HOT void R(bf_cross_scores)(void *context, const real *ds, size_t ld, size_t r0, size_t n)
 {
-    const R(bf_cross_at) *at = context;
+    const R(bf_head_at) *at = context;
     if (at->chunk->cross.b == 4)
         spread(at, ds, ld, r0, n, 4);
     else

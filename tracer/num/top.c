@@ -28,7 +28,7 @@ bool R(bf_top_take)(R(bf_chunk) *s, size_t rows)
 void R(bf_top_scores)(void *context, const real *ds, size_t ld, size_t r, size_t n)
 {
     (void)n;
-    const R(bf_cross_at) *at = context;
+    const R(bf_head_at) *at = context;
     const R(bf_chunk) *s = at->chunk;
     const size_t H = s->c->H;
     const R(bf_head) head = R(bf_acts_head)(s->w->acts, s->c, s->l, at->h);
@@ -43,7 +43,7 @@ void R(bf_top_scores)(void *context, const real *ds, size_t ld, size_t r, size_t
 static void vectors(const R(bf_chunk) *s, size_t h, bool values, size_t first, size_t n, real *to, size_t worker)
 {
     const bf_config *c = s->c;
-    const size_t K = c->K, D = c->D, o = h / (c->H / c->G) * K, width = R(bf_q_width)(c);
+    const size_t K = c->K, o = h / (c->H / c->G) * K, width = R(bf_q_width)(c);
     const R(bf_mat) *W = &s->b->qkv[values ? 2 : 1];
     const R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
     real *in = s->desks[worker].in;
@@ -53,8 +53,7 @@ static void vectors(const R(bf_chunk) *s, size_t h, bool values, size_t first, s
         memcpy(in + k * K, values ? dz : head.q + b->own * head.ldq, K * sizeof *in);
     }
     memset(in + n * K, 0, (GROUP - n) * K * sizeof *in); /* always as many, so that bits do not depend on the group */
-    R(bf_product)(W, worker, false, W->in_major, GROUP, D, K, in, K, W->w + (W->in_major ? o : o * W->ld), W->ld, false, to,
-                  2 * c->H * D);
+    R(bf_linear_part)(to, 2 * c->H * c->D, in, GROUP, W, o, K, worker);
 }
 
 /* The rows of one beam, by its vectors. */

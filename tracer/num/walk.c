@@ -180,9 +180,9 @@ static void attend_head(R(bf_chunk) *s, size_t at, size_t g, size_t worker)
     R(bf_desk) *d = &s->desks[worker];
     const bool watch = s->w->residuals != NULL, qk = wants_qk(s);
     real *rows = s->dqkv + row * ld, *dk = rows + (c->H + g) * K;
-    R(bf_cross_at) cross = {.chunk = s, .beam = at};
+    R(bf_head_at) told = {.chunk = s, .beam = at};
     R(bf_head_flow) flow = {.dk = qk ? dk : NULL, .dv = dk + G * K, .ldd = ld, .lddq = ld, .ldz = R(bf_q_width)(c),
-                            .context = &cross, .base = b->base};
+                            .context = &told, .base = b->base};
     if (crossing(s))
         flow.scores = R(bf_cross_scores);
     if (s->w->top && at_top(s))
@@ -199,7 +199,7 @@ static void attend_head(R(bf_chunk) *s, size_t at, size_t g, size_t worker)
             R(bf_paths_head)(s, b, h, &flow);
         R(bf_head) head = R(bf_acts_head)(s->w->acts, c, s->l, h);
         head.vt = s->vt + g * K * head.N;
-        cross.h = h;
+        told.h = h;
         flow.dq = qk ? rows + h * K : NULL;
         flow.dz = s->dz + row * flow.ldz + h * K;
         R(bf_attention_vjp)(&head, &flow, s->above.where + b->first, b->count, d->attention,
@@ -217,11 +217,9 @@ static void attend_head(R(bf_chunk) *s, size_t at, size_t g, size_t worker)
 static void attention_task(void *context, size_t task, size_t worker)
 {
     R(bf_chunk) *s = context;
-    const size_t G = s->c->G;
-    if (!crossing(s))
-        attend_head(s, s->part.end - 1 - task / G, task % G, worker);
-    for (size_t g = 0; g < G && crossing(s); g++)
-        attend_head(s, s->part.end - 1 - task, g, worker);
+    const size_t G = s->c->G, heads = crossing(s) ? G : 1, first = task * heads;
+    for (size_t k = first; k < first + heads; k++)
+        attend_head(s, s->part.end - 1 - k / G, k % G, worker);
 }
 
 /* Undo the rotation of what reached q and k, so that they belong to the projections' outputs. */
